@@ -1,0 +1,10 @@
+//! Clearfilm, the appliance: from a chest radiograph on the DICOM port to named findings and a
+//! draft report on the broker.
+//!
+//! The modules stand in the order in which the data moves, and each looks only at what stands
+//! above it (a test enforces that). Read them from top to bottom.
+
+// The ground everything stands on.
+pub mod id;
+pub mod clock;
+pub mod config;
