@@ -1,2 +1,146 @@
-//! placeholder
-fn main() {}
+//! `clearfilm-models`: seals a bundle folder and verifies that it runs.
+//!
+//! Making a bundle is the work of `models/train`; what it wrote is hashed and checked here, by the
+//! code that the device will load it with.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use clearfilm::bundle::{self, Bundle, MANIFEST};
+use clearfilm::config::{Config, Engine};
+use clearfilm::encode;
+use clearfilm::id::Digest;
+use clearfilm::selftest::{self, SelftestError};
+
+/// The workshop's last step: seal a bundle and verify it.
+#[derive(Debug, Parser)]
+#[command(name = "clearfilm-models", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write the SHA-256 of every file into the [files] table of manifest.toml.
+    Seal {
+        /// Bundle folder.
+        folder: PathBuf,
+    },
+    /// Load a bundle as the device does and run its golden images on each configured engine.
+    Verify {
+        /// Bundle folder.
+        folder: PathBuf,
+        /// Configuration file; without it the defaults and the environment count.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().verb {
+        Verb::Seal { folder } => seal(&folder),
+        Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
+    }
+}
+
+fn seal(folder: &Path) -> anyhow::Result<ExitCode> {
+    let limit = Config::load(None)?.config.bundle.max_file.as_u64();
+    let files = bundle::files_in(folder, limit)?;
+    let listed = files.iter().filter(|(file, _)| *file != MANIFEST);
+    let digests = listed.map(|(file, bytes)| (file.as_str(), Digest::of(bytes))).collect();
+    let path = folder.join(MANIFEST);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    fs::write(&path, sealed(&text, &digests)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    anstream::println!("sealed {} files in {}", digests.len(), folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The manifest with its `[files]` table made anew; every other line stays as it is.
+fn sealed(manifest: &str, digests: &BTreeMap<&str, Digest>) -> anyhow::Result<String> {
+    let mut out = String::new();
+    let mut inside = false;
+    let mut found = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            if inside {
+                out.push('\n');
+            }
+            inside = line.trim() == "[files]";
+        }
+        if !inside {
+            writeln!(out, "{line}")?;
+        } else if line.starts_with('[') {
+            found = true;
+            writeln!(out, "{line}")?;
+            for (file, digest) in digests {
+                writeln!(out, "\"{file}\" = \"{digest}\"")?;
+            }
+        }
+    }
+    if !found {
+        bail!("{MANIFEST}: expected a table [files], found none");
+    }
+    Ok(out)
+}
+
+fn verify(folder: &Path, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let config = Config::load(config)?.config;
+    let bundle = Bundle::from_folder(folder, config.bundle.max_file.as_u64())?;
+    anstream::println!("{} {} ({})", bundle.manifest.name, bundle.manifest.version, bundle.digest);
+    let mut failed = false;
+    for &choice in &config.engine.order {
+        let name = selftest::name(choice);
+        match nearness(&bundle, choice, &config.engine) {
+            Ok(near) => anstream::println!(
+                "{name}: passed on {} golden images: worst cosine {:.6}, centred {:.6}, code {:.6}",
+                bundle.golden.inputs.len(),
+                near.cosine,
+                near.centred_cosine,
+                near.code_cosine
+            ),
+            Err(error) => {
+                failed = true;
+                anstream::println!("{name}: failed: {error}");
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn nearness(
+    bundle: &Bundle,
+    choice: clearfilm::config::EngineChoice,
+    engine: &Engine,
+) -> Result<selftest::Nearness, SelftestError> {
+    let mut encoder = encode::start(choice, bundle, engine)?;
+    selftest::check(bundle, encoder.as_mut())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealing_replaces_the_files_and_nothing_else() {
+        let manifest = "format = 1\n\n[files]\n\"old\" = \"sha256:00\"\n\n[input]\nchannels = 1\n";
+        let digest = Digest::of(b"x");
+        let once = sealed(manifest, &BTreeMap::from([("card.md", digest)])).expect("sealed");
+        assert_eq!(
+            once,
+            format!("format = 1\n\n[files]\n\"card.md\" = \"{digest}\"\n\n[input]\nchannels = 1\n")
+        );
+        assert_eq!(sealed(&once, &BTreeMap::from([("card.md", digest)])).expect("sealed"), once);
+    }
+
+    #[test]
+    fn a_manifest_without_files_is_refused() {
+        assert!(sealed("format = 1\n", &BTreeMap::new()).is_err());
+    }
+}

@@ -8,3 +8,5 @@
 pub mod id;
 pub mod clock;
 pub mod config;
+pub mod device;
+pub mod bundle;

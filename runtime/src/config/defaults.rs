@@ -1,0 +1,123 @@
+//! The default of every section; `docs/config.toml` says the same with reasons (tested).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::sections::*;
+
+impl Default for Unit {
+    fn default() -> Self {
+        Self {
+            site: "site".into(),
+            name: "unit-1".into(),
+            room: String::new(),
+            intended: Use::Research,
+            secret_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for Scp {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 11112)),
+            ae_title: "CLEARFILM".into(),
+            sop_classes: vec![SopClass::Cr, SopClass::Dx, SopClass::DxProcessing],
+            unknown_peers: UnknownPeers::Reject,
+            max_associations: 16,
+            max_pdu: 131_072,
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            max_object: ByteSize::mib(256),
+        }
+    }
+}
+
+impl Default for DicomLimits {
+    fn default() -> Self {
+        Self { depth: 64, tokens: 200_000 }
+    }
+}
+
+impl Default for Decode {
+    fn default() -> Self {
+        Self { pixels: 67_108_864, inflated: ByteSize::mib(256) }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            order: vec![EngineChoice::Cpu, EngineChoice::Tract],
+            library: PathBuf::new(),
+            sessions: 1,
+            threads: 2,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::from("/var/lib/clearfilm"),
+            free_min: ByteSize::gib(2),
+            cache: ByteSize::mib(32),
+            inbox_rows: 10_000,
+            attempts: 2,
+            keep_images: Duration::from_secs(72 * 3600),
+        }
+    }
+}
+
+impl Default for BundleChoice {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), max_file: ByteSize::gib(1), unvalidated: false }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            modalities: vec!["DX".into(), "CR".into()],
+            views: vec!["PA".into(), "AP".into()],
+            min_age: 18,
+            ood: OodPolicy::Withhold,
+        }
+    }
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { language: "en".into() }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            url: "mqtt://127.0.0.1:1883".into(),
+            root: "clearfilm/v1".into(),
+            phi: Phi::None,
+            keep_alive: Duration::from_secs(30),
+            will_delay: Duration::from_secs(30),
+            session_expiry: Duration::from_secs(60),
+            exam_expiry: Duration::from_secs(86_400),
+            health_period: Duration::from_secs(60),
+            inflight: 64,
+            max_packet: ByteSize::mib(1),
+            retry_first: Duration::from_millis(100),
+            retry_max: Duration::from_secs(10),
+            outbox_rows: 100_000,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: "info".into(), log_format: LogFormat::Pretty }
+    }
+}

@@ -1,0 +1,289 @@
+//! The sections of the configuration: what can be set, and what it means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// Who this device is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Unit {
+    /// Site, `[a-z0-9-]{1,32}`.
+    pub site: String,
+    /// Device id, `[a-z0-9-]{4,32}`, unique in the fleet.
+    pub name: String,
+    /// Room, free text; empty for none.
+    pub room: String,
+    /// What the results may be used for.
+    #[serde(rename = "use")]
+    pub intended: Use,
+    /// The site secret; empty: `site.key` under the storage path.
+    pub secret_file: PathBuf,
+}
+
+/// What the results may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Use {
+    /// For research only.
+    Research,
+    /// Run beside the clinic, shown to nobody who treats.
+    Shadow,
+    /// In clinical use.
+    Clinical,
+}
+
+/// The DICOM side.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dicom {
+    /// The receiver.
+    pub scp: Scp,
+    /// Limits of the structural gate.
+    pub limits: DicomLimits,
+    /// Application entities that may send.
+    pub peers: Vec<Peer>,
+}
+
+/// The receiver (service class provider).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scp {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Our application entity title, at most 16 characters.
+    pub ae_title: String,
+    /// `CR`, `DX`, `DX-processing`, `SC`.
+    pub sop_classes: Vec<SopClass>,
+    /// Are application entities that are not in `dicom.peers` let in?
+    pub unknown_peers: UnknownPeers,
+    /// Associations at one time.
+    pub max_associations: usize,
+    /// Longest protocol data unit taken, bytes.
+    pub max_pdu: u32,
+    /// Longest silence of a peer before the association is aborted (ARTIM timer too).
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// Longest wait for a peer to take what is written to it.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// Largest data set taken.
+    pub max_object: ByteSize,
+}
+
+/// A SOP class that may be received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SopClass {
+    /// Computed Radiography Image Storage.
+    #[serde(rename = "CR")]
+    Cr,
+    /// Digital X-Ray Image Storage, for presentation.
+    #[serde(rename = "DX")]
+    Dx,
+    /// Digital X-Ray Image Storage, for processing.
+    #[serde(rename = "DX-processing")]
+    DxProcessing,
+    /// Secondary Capture Image Storage (its pixels may carry text).
+    #[serde(rename = "SC")]
+    Sc,
+}
+
+/// What happens to an association of an unknown application entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownPeers {
+    /// A-ASSOCIATE-RJ.
+    Reject,
+    /// Let in.
+    Accept,
+}
+
+/// An application entity that may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its calling application entity title.
+    pub ae_title: String,
+}
+
+/// Limits of the structural gate, which every received object passes before it is acknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DicomLimits {
+    /// Deepest nesting of sequences.
+    pub depth: usize,
+    /// Most data set tokens (elements, items, delimiters).
+    pub tokens: usize,
+}
+
+/// Limits of decoding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decode {
+    /// Most pixels (rows x columns).
+    pub pixels: u64,
+    /// Largest data set of a file whose transfer syntax is deflated, after inflating.
+    pub inflated: ByteSize,
+}
+
+/// Inference engines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    /// Tried in this order until one passes the bundle's self-test.
+    pub order: Vec<EngineChoice>,
+    /// `libonnxruntime.so`; empty: beside the binary, then the system's.
+    pub library: PathBuf,
+    /// Reader threads; each owns one engine session.
+    pub sessions: usize,
+    /// Threads inside one session (ONNX Runtime).
+    pub threads: usize,
+}
+
+/// An engine that can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// ONNX Runtime on the CPU.
+    Cpu,
+    /// tract, compiled in.
+    Tract,
+}
+
+/// Where things are kept, and how much of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Root of spool, store and quarantine.
+    pub path: PathBuf,
+    /// Free space below which C-STORE answers 0xA700.
+    pub free_min: ByteSize,
+    /// Memory that the store may use as cache.
+    pub cache: ByteSize,
+    /// Instances accepted but not yet read, at which C-STORE answers 0xA700.
+    pub inbox_rows: usize,
+    /// Attempts to read one instance before it is set aside.
+    pub attempts: u32,
+    /// How long the bytes of an instance that was read are kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_images: Duration,
+}
+
+/// Which model bundle reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BundleChoice {
+    /// A bundle folder; empty: the embedded demo bundle.
+    pub path: PathBuf,
+    /// Largest file of a bundle folder.
+    pub max_file: ByteSize,
+    /// Show findings that were validated on phantoms only?
+    pub unvalidated: bool,
+}
+
+/// May an image be read at all?
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// Modalities read (0008,0060).
+    pub modalities: Vec<String>,
+    /// View positions read (0018,5101).
+    pub views: Vec<String>,
+    /// Youngest patient read, years, where the header tells the age.
+    pub min_age: u32,
+    /// What happens to an image unlike those that the bundle was measured on.
+    pub ood: OodPolicy,
+}
+
+/// What happens to an image unlike those that the bundle was measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OodPolicy {
+    /// No findings, no draft, only the reason.
+    Withhold,
+    /// Findings with a caveat.
+    Flag,
+}
+
+/// How drafts are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Report {
+    /// Language tag; the bundle must hold templates in it.
+    pub language: String,
+}
+
+/// The broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mqtt {
+    /// `mqtt://host:port`.
+    pub url: String,
+    /// Root of the topic tree.
+    pub root: String,
+    /// Which identifiers of the exam messages carry.
+    pub phi: Phi,
+    /// Keep-alive of the connection.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive: Duration,
+    /// How long the broker waits before it publishes the will.
+    #[serde(with = "humantime_serde")]
+    pub will_delay: Duration,
+    /// How long the broker keeps the publishing session; longer than `will_delay`.
+    #[serde(with = "humantime_serde")]
+    pub session_expiry: Duration,
+    /// Expiry of exam messages (retained ones vanish after it).
+    #[serde(with = "humantime_serde")]
+    pub exam_expiry: Duration,
+    /// Period of the health message.
+    #[serde(with = "humantime_serde")]
+    pub health_period: Duration,
+    /// Most messages on the wire without an acknowledgement.
+    pub inflight: u16,
+    /// Largest packet sent or taken.
+    pub max_packet: ByteSize,
+    /// First wait before connecting again; doubles, with jitter.
+    #[serde(with = "humantime_serde")]
+    pub retry_first: Duration,
+    /// Longest wait before connecting again.
+    #[serde(with = "humantime_serde")]
+    pub retry_max: Duration,
+    /// Outbox rows at which C-STORE answers 0xA700.
+    pub outbox_rows: usize,
+    /// How long a clean stop waits for the broker to take what is left.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+/// Which identifiers of the exam messages carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phi {
+    /// The exam key only.
+    None,
+    /// Also accession number and UIDs; nothing is retained.
+    Accession,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Filter, as `RUST_LOG` takes it.
+    pub log: String,
+    /// How a line looks.
+    pub log_format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
