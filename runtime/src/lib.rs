@@ -11,3 +11,8 @@ pub mod config;
 pub mod device;
 pub mod bundle;
 pub mod phantom;
+
+// The data's way.
+pub mod ingest;
+pub mod decode;
+pub mod preprocess;

@@ -1,0 +1,211 @@
+//! A DICOM file (PS3.10) to a frame.
+
+use std::borrow::Cow;
+
+use dicom_dictionary_std::{tags, uids};
+
+use super::elements::Elements;
+use super::{DecodeError, Frame, Grey, Window, facts, pixels, within};
+use crate::config::{self, DicomLimits};
+use crate::id::Uid;
+use crate::ingest::structure;
+
+/// Bytes before the prefix `DICM` (PS3.10 7.1).
+const PREAMBLE: usize = 128;
+
+/// Retired (PS3.5 A.3), but archives hold it.
+const EXPLICIT_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+
+/// Everything behind the prefix: file meta group and data set.
+pub(super) fn behind_prefix(bytes: &[u8]) -> Option<&[u8]> {
+    let prefixed = bytes.get(PREAMBLE..).filter(|rest| rest.starts_with(b"DICM"));
+    // Some archives leave the preamble out.
+    prefixed.or(Some(bytes)).and_then(|b| b.strip_prefix(b"DICM"))
+}
+
+/// Decodes file meta group and data set.
+pub(super) fn decode(
+    file: &[u8],
+    limits: &config::Decode,
+    structure: &DicomLimits,
+) -> Result<Frame, DecodeError> {
+    let (syntax, data_set) = meta(file)?;
+    let data_set = match syntax {
+        uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => {
+            Cow::Owned(structure::inflate(data_set, limits.inflated.as_u64())?)
+        }
+        uids::IMPLICIT_VR_LITTLE_ENDIAN | uids::EXPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_BIG_ENDIAN => {
+            Cow::Borrowed(data_set)
+        }
+        compressed if pixels::is_decodable(compressed) => Cow::Borrowed(data_set),
+        other => return Err(unsupported(other)),
+    };
+    let elements = Elements::find(&data_set, syntax, structure)?;
+    if !elements.has_pixels() {
+        return Err(DecodeError::PixelsMissing);
+    }
+    let layout = layout(&elements, limits)?;
+    let samples = pixels::samples(&elements, syntax, &layout)?;
+    Ok(Frame {
+        rows: layout.rows,
+        columns: layout.columns,
+        samples,
+        grey: grey(&elements, &layout)?,
+        facts: facts::facts(&elements),
+    })
+}
+
+/// How samples are stored: PS3.3 C.7.6.3, PS3.5 8.1.
+pub(super) struct Layout {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// 8 or 16.
+    pub(super) bits_allocated: u16,
+    pub(super) bits_stored: u16,
+    pub(super) high_bit: u16,
+    pub(super) signed: bool,
+    /// MONOCHROME1.
+    pub(super) inverted: bool,
+}
+
+/// A transfer syntax that is not decoded; named only where it has the form of a UID.
+fn unsupported(syntax: &str) -> DecodeError {
+    let found = syntax.parse::<Uid>().map_or("text that is no UID", |_| syntax);
+    DecodeError::Syntax { found: found.into() }
+}
+
+/// Transfer Syntax UID and the data set behind the file meta group (PS3.10 7.1: explicit VR little
+/// endian, whatever the data set's own syntax is). The group ends where an element of another
+/// group begins: its declared length is not believed.
+fn meta(file: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
+    let corrupt =
+        |text: &str| DecodeError::Corrupt { what: "the file meta group", text: text.into() };
+    let mut rest = file;
+    let mut syntax = None;
+    while let [0x02, 0x00, e0, e1, v0, v1, l0, l1, ..] = *rest {
+        let long = matches!(&[v0, v1], b"OB" | b"OW" | b"SQ" | b"UC" | b"UN" | b"UR" | b"UT");
+        let (header, length) = match (long, rest.get(8..12)) {
+            (true, Some(&[a, b, c, d])) => (12, u32::from_le_bytes([a, b, c, d])),
+            _ => (8, u32::from(u16::from_le_bytes([l0, l1]))),
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let value = rest.get(header..).and_then(|r| r.get(..length));
+        let value =
+            value.ok_or_else(|| corrupt("expected a value within the file, found a longer one"))?;
+        if u16::from_le_bytes([e0, e1]) == tags::TRANSFER_SYNTAX_UID.element() {
+            syntax = std::str::from_utf8(value).ok().map(|text| text.trim_end_matches(['\0', ' ']));
+        }
+        rest = &rest[header + length..];
+    }
+    let syntax =
+        syntax.ok_or_else(|| corrupt("expected a Transfer Syntax UID (0002,0010), found none"))?;
+    Ok((syntax, rest))
+}
+
+/// Checks everything that the pixels are believed by, before any of them is touched.
+fn layout(elements: &Elements<'_>, limits: &config::Decode) -> Result<Layout, DecodeError> {
+    let wrong = |name, expected: &str, found: u16| {
+        Err(DecodeError::Attribute { name, expected: expected.into(), found: found.to_string() })
+    };
+    let samples = elements.short(tags::SAMPLES_PER_PIXEL, "Samples per Pixel")?.unwrap_or(1);
+    let inverted = match elements.text(tags::PHOTOMETRIC_INTERPRETATION) {
+        Some("MONOCHROME1") => true,
+        Some("MONOCHROME2") => false,
+        Some(_) => return Err(DecodeError::Colour { samples }),
+        None => {
+            let (expected, found) = ("MONOCHROME1 or MONOCHROME2".into(), "none".into());
+            return Err(DecodeError::Attribute {
+                name: "Photometric Interpretation",
+                expected,
+                found,
+            });
+        }
+    };
+    if samples != 1 {
+        return Err(DecodeError::Colour { samples });
+    }
+    let frames = elements.decimal(tags::NUMBER_OF_FRAMES, "Number of Frames")?.unwrap_or(1.0);
+    if (frames - 1.0).abs() > f64::EPSILON {
+        return Err(DecodeError::MultiFrame { found: frames });
+    }
+    let rows = elements.required_short(tags::ROWS, "Rows")?;
+    let columns = elements.required_short(tags::COLUMNS, "Columns")?;
+    if rows == 0 || columns == 0 {
+        return wrong("Rows and Columns", "at least 1", 0);
+    }
+    within(rows.into(), columns.into(), limits)?;
+    let bits_allocated = elements.required_short(tags::BITS_ALLOCATED, "Bits Allocated")?;
+    if bits_allocated != 8 && bits_allocated != 16 {
+        return wrong("Bits Allocated", "8 or 16", bits_allocated);
+    }
+    let bits_stored = elements.required_short(tags::BITS_STORED, "Bits Stored")?;
+    if !(1..=bits_allocated).contains(&bits_stored) {
+        return wrong("Bits Stored", "1 to Bits Allocated", bits_stored);
+    }
+    let high_bit = elements.short(tags::HIGH_BIT, "High Bit")?.unwrap_or(bits_stored - 1);
+    if !(bits_stored - 1..bits_allocated).contains(&high_bit) {
+        return wrong("High Bit", "Bits Stored - 1 to Bits Allocated - 1", high_bit);
+    }
+    let signed =
+        match elements.short(tags::PIXEL_REPRESENTATION, "Pixel Representation")?.unwrap_or(0) {
+            0 => false,
+            1 => true,
+            found => return wrong("Pixel Representation", "0 or 1", found),
+        };
+    let (rows, columns) = (rows.into(), columns.into());
+    Ok(Layout { rows, columns, bits_allocated, bits_stored, high_bit, signed, inverted })
+}
+
+fn grey(elements: &Elements<'_>, layout: &Layout) -> Result<Grey, DecodeError> {
+    let slope = elements.decimal(tags::RESCALE_SLOPE, "Rescale Slope")?.unwrap_or(1.0);
+    if slope.abs() < f64::MIN_POSITIVE {
+        let (expected, found) = ("another number than 0".into(), "0".into());
+        return Err(DecodeError::Attribute { name: "Rescale Slope", expected, found });
+    }
+    warn_of_what_is_not_applied(elements, layout);
+    Ok(Grey {
+        bits_stored: layout.bits_stored,
+        signed: layout.signed,
+        inverted: layout.inverted,
+        slope,
+        intercept: elements.decimal(tags::RESCALE_INTERCEPT, "Rescale Intercept")?.unwrap_or(0.0),
+        window: window(elements)?,
+    })
+}
+
+/// The first window; PS3.3 C.11.2.1.2.1: the width of a LINEAR window is at least 1.
+fn window(elements: &Elements<'_>) -> Result<Option<Window>, DecodeError> {
+    let center = elements.decimal(tags::WINDOW_CENTER, "Window Center")?;
+    let width = elements.decimal(tags::WINDOW_WIDTH, "Window Width")?;
+    Ok(center
+        .zip(width)
+        .filter(|(_, width)| *width >= 1.0)
+        .map(|(center, width)| Window { center, width }))
+}
+
+/// Photometric Interpretation decides over a contradicting Presentation LUT Shape, because some
+/// makers write a wrong one; what else would change the grey values is told, not applied.
+fn warn_of_what_is_not_applied(elements: &Elements<'_>, layout: &Layout) {
+    match elements.text(tags::PRESENTATION_LUT_SHAPE) {
+        Some("INVERSE") if !layout.inverted => {
+            tracing::warn!(
+                "Presentation LUT Shape (2050,0020) INVERSE contradicts MONOCHROME2 and is ignored"
+            );
+        }
+        Some("IDENTITY") if layout.inverted => {
+            tracing::warn!(
+                "Presentation LUT Shape (2050,0020) IDENTITY contradicts MONOCHROME1 and is ignored"
+            );
+        }
+        Some(_) | None => {}
+    }
+    if elements.has_sequence(tags::MODALITY_LUT_SEQUENCE) {
+        tracing::warn!("Modality LUT Sequence (0028,3000) is not applied");
+    }
+    if elements.has_sequence(tags::VOILUT_SEQUENCE) {
+        tracing::warn!("VOI LUT Sequence (0028,3010) is not applied");
+    }
+    if elements.text(tags::VOILUT_FUNCTION).is_some_and(|function| function != "LINEAR") {
+        tracing::warn!("VOI LUT Function (0028,1056) other than LINEAR is not applied");
+    }
+}

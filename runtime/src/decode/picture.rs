@@ -1,0 +1,127 @@
+//! PNG and JPEG files: grey as displayed, for the workshop and the command line.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use super::{DecodeError, Facts, Frame, Grey, Source, within};
+use crate::config;
+
+/// Bytes of a decoded pixel at most: four channels of 16 bits, and as much again for the decoder's
+/// own buffers.
+const BYTES_PER_PIXEL: u64 = 16;
+
+/// The format by the first bytes: the PNG signature (PNG 5.2) or JPEG's SOI and the next marker.
+pub(super) fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some(ImageFormat::Png)
+    } else if bytes.starts_with(b"\xff\xd8\xff") {
+        Some(ImageFormat::Jpeg)
+    } else {
+        None
+    }
+}
+
+/// Decodes a picture file, its dimensions checked before any pixel is.
+pub(super) fn decode(
+    bytes: &[u8],
+    format: ImageFormat,
+    limits: &config::Decode,
+) -> Result<Frame, DecodeError> {
+    let corrupt =
+        |e: image::ImageError| DecodeError::Corrupt { what: "a picture file", text: e.to_string() };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut bounds = Limits::default();
+    bounds.max_alloc = Some(limits.pixels.saturating_mul(BYTES_PER_PIXEL));
+    reader.limits(bounds);
+    let decoder = reader.into_decoder().map_err(corrupt)?;
+    let (width, height) = decoder.dimensions();
+    within(height.into(), width.into(), limits)?;
+    let image = DynamicImage::from_decoder(decoder).map_err(corrupt)?;
+    let (samples, bits_stored) = grey(&image);
+    Ok(Frame {
+        rows: height as usize,
+        columns: width as usize,
+        samples,
+        grey: Grey {
+            bits_stored,
+            signed: false,
+            inverted: false,
+            slope: 1.0,
+            intercept: 0.0,
+            window: None,
+        },
+        facts: Facts { source: Source::Picture, ..Facts::default() },
+    })
+}
+
+/// Samples and their bits: grey files as they are, colour as luma; alpha is ignored.
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not grey is colour")]
+fn grey(image: &DynamicImage) -> (Vec<i32>, u16) {
+    match image {
+        DynamicImage::ImageLuma8(grey) => (grey.iter().map(|&v| v.into()).collect(), 8),
+        DynamicImage::ImageLumaA8(grey) => (grey.pixels().map(|p| p.0[0].into()).collect(), 8),
+        DynamicImage::ImageLuma16(grey) => (grey.iter().map(|&v| v.into()).collect(), 16),
+        DynamicImage::ImageLumaA16(grey) => (grey.pixels().map(|p| p.0[0].into()).collect(), 16),
+        colour => (colour.to_rgb8().pixels().map(|p| luma(p.0)).collect(), 8),
+    }
+}
+
+/// Luma as Pillow's mode `L` has it (ITU-R 601-2 in 16-bit fixed point, `Convert.c`).
+fn luma([r, g, b]: [u8; 3]) -> i32 {
+    (i32::from(r) * 19595 + i32::from(g) * 38470 + i32::from(b) * 7471 + 0x8000) >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(image: &DynamicImage, samples: &[i32], bits: u16) {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).expect("encodes");
+        let frame = crate::decode::decode(
+            bytes.get_ref(),
+            &config::Decode::default(),
+            &config::DicomLimits::default(),
+        )
+        .expect("decodes");
+        assert_eq!((frame.samples.as_slice(), frame.grey.bits_stored), (samples, bits));
+        assert!(frame.facts.source == Source::Picture);
+    }
+
+    #[test]
+    fn grey_colour_and_sixteen_bit_files_are_read() {
+        let grey = image::GrayImage::from_raw(3, 1, vec![0, 7, 255]).expect("fits");
+        check(&DynamicImage::ImageLuma8(grey), &[0, 7, 255], 8);
+        let deep = image::ImageBuffer::from_raw(2, 1, vec![0_u16, 65_535]).expect("fits");
+        check(&DynamicImage::ImageLuma16(deep), &[0, 65_535], 16);
+        // Checked with Pillow: Image.new("RGB", (1, 1), (200, 30, 90)).convert("L")
+        let colour = image::RgbImage::from_raw(1, 1, vec![200, 30, 90]).expect("fits");
+        check(&DynamicImage::ImageRgb8(colour), &[88], 8);
+    }
+
+    #[test]
+    fn a_picture_larger_than_the_limit_is_refused_before_its_pixels_are_decoded() {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::new_luma8(100, 100).write_to(&mut bytes, ImageFormat::Png).expect("encodes");
+        let limits = config::Decode { pixels: 9_999, ..config::Decode::default() };
+        let error =
+            crate::decode::decode(bytes.get_ref(), &limits, &config::DicomLimits::default())
+                .expect_err("refused");
+        assert_eq!(error.code(), "decode-too-large");
+    }
+
+    #[test]
+    fn half_a_picture_is_refused() {
+        let mut bytes = Cursor::new(Vec::new());
+        DynamicImage::new_luma8(100, 100).write_to(&mut bytes, ImageFormat::Png).expect("encodes");
+        let half = &bytes.get_ref()[..bytes.get_ref().len() / 2];
+        let error = crate::decode::decode(
+            half,
+            &config::Decode::default(),
+            &config::DicomLimits::default(),
+        )
+        .expect_err("refused");
+        assert_eq!(error.code(), "decode-corrupt");
+    }
+}

@@ -1,0 +1,260 @@
+//! DICOM files are written here element by element, so that every byte that is refused is ours.
+
+use super::*;
+
+fn short(group: u16, element: u16, number: u16) -> Vec<u8> {
+    element_of(group, element, b"US", &number.to_le_bytes())
+}
+
+fn element_of(group: u16, element: u16, vr: &[u8; 2], value: &[u8]) -> Vec<u8> {
+    let mut bytes = [group.to_le_bytes(), element.to_le_bytes()].concat();
+    bytes.extend(vr);
+    let length = u32::try_from(value.len()).expect("short");
+    if matches!(vr, b"OB" | b"OW" | b"SQ") {
+        bytes.extend([0, 0]);
+        bytes.extend(length.to_le_bytes());
+    } else {
+        bytes.extend(&length.to_le_bytes()[..2]);
+    }
+    bytes.extend(value);
+    bytes
+}
+
+/// A file of a data set behind a file meta group.
+fn file(syntax: &str, data_set: &[u8]) -> Vec<u8> {
+    let syntax = format!("{syntax}{}", if syntax.len() % 2 == 1 { "\0" } else { "" });
+    [&[0; 128], b"DICM".as_slice(), &element_of(2, 0x10, b"UI", syntax.as_bytes()), data_set]
+        .concat()
+}
+
+/// Bytes of the plain object's Pixel Data with its header.
+const PIXEL_ELEMENT: usize = 12 + 12;
+
+/// What a test varies in an object of 2 rows and 3 columns.
+struct Object {
+    photometric: &'static str,
+    samples: u16,
+    rows: u16,
+    bits: [u16; 3],
+    signed: u16,
+    frames: &'static str,
+    more: Vec<u8>,
+    pixels: Vec<u8>,
+}
+
+impl Default for Object {
+    fn default() -> Self {
+        let pixels = [0_u16, 1, 2, 3, 4, 4095].map(u16::to_le_bytes).concat();
+        let more = Vec::new();
+        Self {
+            photometric: "MONOCHROME2 ",
+            samples: 1,
+            rows: 2,
+            bits: [16, 12, 11],
+            signed: 0,
+            frames: "1 ",
+            more,
+            pixels,
+        }
+    }
+}
+
+impl Object {
+    fn data_set(&self) -> Vec<u8> {
+        let [allocated, stored, high] = self.bits;
+        [
+            element_of(8, 0x60, b"CS", b"DX"),
+            element_of(0x18, 0x5101, b"CS", b"PA"),
+            short(0x28, 2, self.samples),
+            element_of(0x28, 4, b"CS", self.photometric.as_bytes()),
+            element_of(0x28, 8, b"IS", self.frames.as_bytes()),
+            short(0x28, 0x10, self.rows),
+            short(0x28, 0x11, 3),
+            short(0x28, 0x100, allocated),
+            short(0x28, 0x101, stored),
+            short(0x28, 0x102, high),
+            short(0x28, 0x103, self.signed),
+            self.more.clone(),
+            element_of(0x7fe0, 0x10, b"OW", &self.pixels),
+        ]
+        .concat()
+    }
+
+    fn decode(&self) -> Result<Frame, DecodeError> {
+        decode_bytes(&file("1.2.840.10008.1.2.1", &self.data_set()))
+    }
+}
+
+fn decode_bytes(bytes: &[u8]) -> Result<Frame, DecodeError> {
+    decode(bytes, &config::Decode::default(), &DicomLimits::default())
+}
+
+fn check_refused(result: Result<Frame, DecodeError>, code: &str) {
+    match result {
+        Ok(_) => panic!("expected {code}, found a frame"),
+        Err(error) => assert_eq!(error.code(), code, "{error}"),
+    }
+}
+
+#[test]
+fn a_plain_object_gives_its_samples_and_facts() {
+    let frame = Object::default().decode().expect("decodes");
+    assert_eq!((frame.rows, frame.columns), (2, 3));
+    assert_eq!(frame.samples, [0, 1, 2, 3, 4, 4095]);
+    assert_eq!(frame.facts.modality.as_deref(), Some("DX"));
+    assert_eq!(frame.facts.view, View::PA);
+    assert_eq!(frame.grey.window, None);
+}
+
+#[test]
+fn bits_above_and_below_the_stored_ones_are_masked() {
+    let pixels = [0xf000_u16, 0xf001, 2, 3, 4, 0xffff].map(u16::to_le_bytes).concat();
+    let frame = Object { pixels, ..Object::default() }.decode().expect("decodes");
+    assert_eq!(frame.samples, [0, 1, 2, 3, 4, 4095]);
+    let pixels = [0x000f_u16, 0x0010, 0x0020, 0, 0, 0xffff].map(u16::to_le_bytes).concat();
+    let frame =
+        Object { pixels, bits: [16, 12, 15], ..Object::default() }.decode().expect("decodes");
+    assert_eq!(frame.samples, [0, 1, 2, 0, 0, 4095]);
+}
+
+#[test]
+fn signed_12_bit_samples_are_sign_extended() {
+    let pixels = [0x0fff_u16, 0x0800, 0x07ff, 0, 1, 0xf800].map(u16::to_le_bytes).concat();
+    let frame = Object { pixels, signed: 1, ..Object::default() }.decode().expect("decodes");
+    assert_eq!(frame.samples, [-1, -2048, 2047, 0, 1, -2048]);
+}
+
+#[test]
+fn the_first_window_and_the_rescale_are_taken() {
+    let more = [
+        element_of(0x28, 0x1050, b"DS", b"1047.5\\800 "),
+        element_of(0x28, 0x1051, b"DS", b"4095\\200"),
+        element_of(0x28, 0x1052, b"DS", b"-1000 "),
+        element_of(0x28, 0x1053, b"DS", b"2 "),
+    ];
+    let grey = Object { more: more.concat(), ..Object::default() }.decode().expect("decodes").grey;
+    assert_eq!(grey.window, Some(Window { center: 1047.5, width: 4095.0 }));
+    assert_eq!((grey.slope, grey.intercept), (2.0, -1000.0));
+}
+
+#[test]
+fn what_is_no_single_grey_picture_is_refused() {
+    let colour = Object { photometric: "RGB ", samples: 3, ..Object::default() };
+    check_refused(colour.decode(), "decode-colour");
+    check_refused(
+        Object { photometric: "PALETTE COLOR ", ..Object::default() }.decode(),
+        "decode-colour",
+    );
+    check_refused(Object { frames: "2 ", ..Object::default() }.decode(), "decode-multi-frame");
+    check_refused(Object { bits: [16, 17, 16], ..Object::default() }.decode(), "decode-attribute");
+    check_refused(Object { bits: [32, 12, 11], ..Object::default() }.decode(), "decode-attribute");
+}
+
+#[test]
+fn less_pixel_data_than_rows_and_columns_need_is_refused() {
+    check_refused(Object { rows: 3, ..Object::default() }.decode(), "decode-pixels-short");
+    check_refused(Object { rows: 65_535, ..Object::default() }.decode(), "decode-pixels-short");
+    let limits = config::Decode { pixels: 5, ..config::Decode::default() };
+    let object = file("1.2.840.10008.1.2.1", &Object::default().data_set());
+    check_refused(decode(&object, &limits, &DicomLimits::default()), "decode-too-large");
+}
+
+#[test]
+fn a_truncated_object_is_refused_at_every_byte() {
+    let whole = file("1.2.840.10008.1.2.1", &Object::default().data_set());
+    for end in 0..whole.len() {
+        assert!(decode_bytes(&whole[..end]).is_err(), "cut at byte {end} of {}", whole.len());
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_breaks_the_decoder() {
+    let whole = file("1.2.840.10008.1.2.1", &Object::default().data_set());
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        // Either answer will do; what counts is that there is one.
+        drop(decode_bytes(&bytes));
+    }
+}
+
+#[test]
+fn a_deflate_bomb_and_deep_nesting_are_refused() {
+    use std::io::Write as _;
+    let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(&vec![0; 2_000_000]).expect("to memory");
+    let limits =
+        config::Decode { inflated: bytesize::ByteSize::mb(1), ..config::Decode::default() };
+    let object = file("1.2.840.10008.1.2.1.99", &bomb.finish().expect("to memory"));
+    check_refused(decode(&object, &limits, &DicomLimits::default()), "decode-structure");
+    let open = b"\x08\x00\x40\x11\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff".repeat(20_000);
+    check_refused(decode_bytes(&file("1.2.840.10008.1.2", &open)), "decode-structure");
+}
+
+#[test]
+fn a_deflated_object_is_read_as_the_plain_one() {
+    use std::io::Write as _;
+    let object = Object::default();
+    let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    deflated.write_all(&object.data_set()).expect("to memory");
+    let deflated = file("1.2.840.10008.1.2.1.99", &deflated.finish().expect("to memory"));
+    assert_eq!(decode_bytes(&deflated).expect("decodes"), object.decode().expect("decodes"));
+}
+
+#[test]
+fn a_whole_rle_segment_is_read_and_a_short_one_is_refused_though_the_codec_breaks_on_it() {
+    let item = |bytes: &[u8]| {
+        let length = u32::try_from(bytes.len()).expect("short").to_le_bytes();
+        [b"\xfe\xff\x00\xe0", length.as_slice(), bytes].concat()
+    };
+    let object = |segment: &[u8]| {
+        // PS3.5 G.5: one segment, at byte 64.
+        let mut frame = [1_u32, 64].map(u32::to_le_bytes).concat();
+        frame.resize(64, 0);
+        frame.extend(segment);
+        let start = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff";
+        let end = b"\xfe\xff\xdd\xe0\0\0\0\0";
+        let header = Object { bits: [8, 8, 7], ..Object::default() }.data_set();
+        let header = &header[..header.len() - PIXEL_ELEMENT];
+        file("1.2.840.10008.1.2.5", &[header, start, &item(&[]), &item(&frame), end].concat())
+    };
+    // A literal run of two, then four times 9.
+    let frame = decode_bytes(&object(&[1, 7, 8, 253, 9, 0])).expect("decodes");
+    assert_eq!(frame.samples, [7, 8, 9, 9, 9, 9]);
+    check_refused(decode_bytes(&object(&[0, 7])), "decode-corrupt");
+}
+
+#[test]
+fn what_cannot_be_decoded_is_named() {
+    let data_set = Object::default().data_set();
+    check_refused(
+        decode_bytes(&file("1.2.840.10008.1.2.4.90", &data_set)),
+        "decode-syntax-unsupported",
+    );
+    check_refused(decode_bytes(b"GIF89a"), "decode-not-an-image");
+    check_refused(decode_bytes(b""), "decode-not-an-image");
+    let missing = &data_set[..data_set.len() - PIXEL_ELEMENT];
+    check_refused(decode_bytes(&file("1.2.840.10008.1.2.1", missing)), "decode-pixels-missing");
+}
+
+#[test]
+fn a_view_and_a_region_that_are_only_coded_are_understood() {
+    let sequence = |group, element, code: &[u8]| {
+        let inner = element_of(8, 0x100, b"SH", code);
+        let length = u32::try_from(inner.len()).expect("short").to_le_bytes();
+        element_of(
+            group,
+            element,
+            b"SQ",
+            &[b"\xfe\xff\x00\xe0", length.as_slice(), &inner].concat(),
+        )
+    };
+    let mut data_set = sequence(8, 0x2218, b"51185008");
+    data_set.extend(Object::default().data_set());
+    // The view position of the plain object is taken out: 10 bytes after (0008,0060).
+    let at = data_set.windows(4).position(|w| w == b"\x18\x00\x01\x51").expect("is there");
+    data_set.drain(at..at + 10);
+    data_set.splice(at..at, sequence(0x54, 0x220, b"399348003 "));
+    let facts = decode_bytes(&file("1.2.840.10008.1.2.1", &data_set)).expect("decodes").facts;
+    assert_eq!((facts.view, facts.body_part.as_deref()), (View::AP, Some("CHEST")));
+}

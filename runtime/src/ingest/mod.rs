@@ -1,0 +1,147 @@
+//! From an association to an instance that is durable before it is acknowledged.
+//!
+//! Bytes go to disk as they came, behind a new file meta group: no re-encoding. The order is the
+//! promise (PS3.4 B.2.2: success means that the instance has been stored):
+//! temporary file, fsync, structural gate, rename, fsync of the folder, `accept`, response.
+//! `accept` is a parameter: this module never names the store.
+
+mod association;
+mod command;
+mod facts;
+pub mod send;
+mod spool;
+pub mod structure;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::{DicomLimits, Peer, Scp};
+use crate::id::{Digest, InstanceId, Uid};
+
+pub use facts::{FactsError, instance_in};
+pub use spool::{Spool, SpoolError};
+
+/// One object that was received and lies in the spool under its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Our id, also the name of its file.
+    pub id: InstanceId,
+    /// SOP Class UID (0008,0016).
+    pub sop_class: Uid,
+    /// SOP Instance UID (0008,0018).
+    pub sop_instance: Uid,
+    /// Study Instance UID (0020,000D).
+    pub study: Uid,
+    /// Accession Number (0008,0050), where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accession: Option<String>,
+    /// Transfer syntax of the data set as it came.
+    pub transfer_syntax: Uid,
+    /// SHA-256 of the data set as it came, without the file meta group.
+    pub digest: Digest,
+    /// Length of the data set, bytes.
+    pub bytes: u64,
+    /// When it was complete.
+    pub received: DateTime<Utc>,
+}
+
+/// What became of an instance that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is durable and will be read.
+    New,
+    /// The same bytes were accepted before: nothing to do.
+    Duplicate,
+}
+
+/// Why an object is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No room: space on disk, inbox or outbox. The sender may try again.
+    #[error("out of resources: {0}")]
+    OutOfResources(String),
+    /// It could not be made durable. The sender may try again.
+    #[error("failed to store: {0}")]
+    Failed(String),
+    /// It is not what the command announced.
+    #[error("data set does not match: {0}")]
+    Mismatch(String),
+    /// It cannot be understood; the same bytes will never be taken.
+    #[error("cannot understand: {0}")]
+    Malformed(String),
+}
+
+impl Refused {
+    /// Status of the C-STORE response (PS3.4 B.2.3).
+    fn status(&self) -> u16 {
+        match self {
+            Self::OutOfResources(_) | Self::Failed(_) => 0xA700,
+            Self::Mismatch(_) => 0xA900,
+            Self::Malformed(_) => 0xC000,
+        }
+    }
+}
+
+/// Asks whether another object may be taken now.
+pub type Admit = Box<dyn Fn() -> Result<(), Refused> + Send + Sync>;
+
+/// Makes an instance durable; what it returns is what the sender is told.
+pub type Accept = Box<dyn Fn(&Instance) -> Result<Accepted, Refused> + Send + Sync>;
+
+/// Everything the receiver works with.
+pub struct Receiver {
+    /// Application entity, limits and timeouts.
+    pub scp: Scp,
+    /// Who may send, where unknown peers are rejected.
+    pub peers: Vec<Peer>,
+    /// Limits of the structural gate.
+    pub limits: DicomLimits,
+    /// Where objects are written.
+    pub spool: Spool,
+    /// May another object be taken?
+    pub admit: Admit,
+    /// Takes custody of an instance.
+    pub accept: Accept,
+    /// Tells when an instance was complete.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Accepts associations until `stop` is done; those in progress end with their sender or timeout.
+pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>, stop: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(receiver.scp.max_associations));
+    tokio::pin!(stop);
+    loop {
+        // The place is taken first: one sender too many waits in the listen queue of the system.
+        let place = tokio::select! {
+            () = &mut stop => return,
+            place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
+        };
+        let socket = tokio::select! {
+            () = &mut stop => return,
+            accepted = listener.accept() => accepted,
+        };
+        match socket {
+            Ok((socket, _)) => {
+                let receiver = Arc::clone(&receiver);
+                tokio::spawn(async move {
+                    association::handle(socket, &receiver).await;
+                    drop(place);
+                });
+            }
+            // Out of file descriptors, or the peer went away while it waited: others may do better.
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Pause after a failed accept, so that a shortage of file descriptors does not burn a core.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
