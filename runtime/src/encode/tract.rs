@@ -1,0 +1,77 @@
+//! The engine that is compiled in: tract, on the CPU, in fp32.
+
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+
+use super::{EncodeError, Encoder, Engine, Tokens, strip, tokens_from};
+use crate::bundle::Bundle;
+use crate::preprocess::ModelInput;
+
+/// Version of tract that is compiled in (pinned in the workspace manifest).
+const LIBRARY: &str = "0.23.9";
+
+/// tract on the bundle's encoder, quantisation stripped.
+pub(super) struct Tract {
+    plan: Arc<TypedRunnableModel>,
+    shape: [usize; 4],
+    expected: [usize; 2],
+    engine: Engine,
+}
+
+impl Tract {
+    pub(super) fn start(bundle: &Bundle) -> Result<Self, EncodeError> {
+        let input = &bundle.manifest.input;
+        let shape = [1, input.channels, input.height, input.width];
+        let plan = plan(&bundle.encoder, shape)
+            .map_err(|e| EncodeError::Load { engine: "tract", text: format!("{e:#}") })?;
+        let engine = Engine {
+            backend: "tract".into(),
+            provider: "cpu".into(),
+            precision: "fp32".into(),
+            library: Some(LIBRARY.into()),
+        };
+        Ok(Self {
+            plan,
+            shape,
+            expected: [bundle.manifest.encoder.n_tokens, bundle.manifest.encoder.d_token],
+            engine,
+        })
+    }
+}
+
+impl Encoder for Tract {
+    fn encode(&mut self, input: &ModelInput) -> Result<Tokens, EncodeError> {
+        let fail = |e: TractError| EncodeError::Run { engine: "tract", text: format!("{e:#}") };
+        let tensor = Tensor::from_shape(&self.shape, &input.values).map_err(fail)?;
+        let outputs = self.plan.run(tvec!(tensor.into())).map_err(fail)?;
+        let output = outputs.first().ok_or_else(|| EncodeError::Run {
+            engine: "tract",
+            text: "expected one output, found none".into(),
+        })?;
+        let values = output.to_plain_array_view::<f32>().map_err(fail)?;
+        let values = values.as_slice().ok_or_else(|| EncodeError::Run {
+            engine: "tract",
+            text: "expected a contiguous output, found a strided one".into(),
+        })?;
+        tokens_from(self.expected, output.shape(), values)
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// tract never sees a quantise/dequantise pair: it would run them slower than fp32, and a Softmax
+/// between them comes out silently wrong.
+fn plan(onnx: &[u8], shape: [usize; 4]) -> TractResult<Arc<TypedRunnableModel>> {
+    // A dynamic batch leaves a symbol in the value_info that clashes with our fixed batch of one.
+    let reader = tract_onnx::onnx().with_ignore_value_info(true);
+    let mut proto = reader.proto_model_for_read(&mut &onnx[..])?;
+    strip::quantisation(&mut proto)?;
+    reader
+        .model_for_proto_model(&proto)?
+        .with_input_fact(0, f32::fact(shape).into())?
+        .into_optimized()?
+        .into_runnable()
+}

@@ -1,0 +1,286 @@
+//! May this bundle read this image at all?
+//!
+//! The header is asked for modality, body part, view and age; the pixels for size, shape and
+//! contrast. A header that is silent is no reason to refuse, only to warn; one that says
+//! something else is. Every reason has a code that only grows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Code;
+use crate::config;
+use crate::decode::{Facts, Frame, Source, View};
+use crate::preprocess::Picture;
+
+/// One question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was asked.
+    pub name: String,
+    /// The answer.
+    pub outcome: Outcome,
+    /// Its code, where there is one (DICOM CID 6135).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// Expected and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// As it must be.
+    Pass,
+    /// Read, but somebody should look.
+    Warn,
+    /// Not read.
+    Fail,
+}
+
+/// What the gate says of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// May the image be read?
+    pub accept: bool,
+    /// All answers.
+    pub checks: Vec<Check>,
+}
+
+impl Judgement {
+    /// Why the image is not read: the code of the first failed check, and its detail.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(String, String)> {
+        let failed = self.checks.iter().find(|c| c.outcome == Outcome::Fail)?;
+        Some((format!("gate-{}", failed.name), failed.detail.clone().unwrap_or_default()))
+    }
+
+    /// Adds an answer that became known later.
+    pub fn add(&mut self, check: Check) {
+        self.accept &= check.outcome != Outcome::Fail;
+        self.checks.push(check);
+    }
+}
+
+/// Smallest side that is read, pixels: below it ribs and vessels are no longer resolved
+/// (a 35 cm detector at 128 pixels has 2.7 mm a pixel).
+const SIDE_MIN: usize = 128;
+
+/// Most elongated image that is read: detectors are at most 35 x 43 cm; 2 leaves room for collimation.
+const ASPECT_MAX: usize = 2;
+
+/// Least standard deviation of the picture's grey values, of 255: real chest radiographs have
+/// 40 to 80, a blank or unexposed plate less than 5.
+const CONTRAST_MIN: f64 = 8.0;
+
+/// Asks header and pixels.
+#[must_use]
+pub fn judge(frame: &Frame, picture: &Picture, policy: &config::Gate) -> Judgement {
+    let facts = &frame.facts;
+    let checks = vec![
+        modality(facts, policy),
+        body_part(facts),
+        view(facts, policy),
+        age(facts, policy),
+        size(picture),
+        contrast(picture),
+    ];
+    Judgement { accept: checks.iter().all(|c| c.outcome != Outcome::Fail), checks }
+}
+
+/// Makes an answer; `detail` says expected and found where it is not a plain pass.
+pub(crate) fn check(name: &str, outcome: Outcome, detail: Option<String>) -> Check {
+    Check { name: name.into(), outcome, code: None, detail }
+}
+
+fn modality(facts: &Facts, policy: &config::Gate) -> Check {
+    let expected = policy.modalities.join(" or ");
+    match &facts.modality {
+        Some(found) if policy.modalities.contains(found) => check("modality", Outcome::Pass, None),
+        Some(found) => check(
+            "modality",
+            Outcome::Fail,
+            Some(format!("expected {expected}, found {}", printable(found))),
+        ),
+        None if facts.source == Source::Picture => {
+            check("modality", Outcome::Warn, Some("a picture file tells no modality".into()))
+        }
+        None => check("modality", Outcome::Warn, Some(format!("expected {expected}, found none"))),
+    }
+}
+
+/// (0018,0015) of a chest: PS3.16 Annex L, and what modalities write in its place.
+const CHEST: [&str; 4] = ["CHEST", "THORAX", "LUNG", "RIB"];
+
+fn body_part(facts: &Facts) -> Check {
+    let Some(part) = &facts.body_part else {
+        return check("body-part", Outcome::Warn, Some("expected CHEST, found none".into()));
+    };
+    let found = part.to_ascii_uppercase();
+    if CHEST.iter().any(|chest| found.contains(chest)) {
+        check("body-part", Outcome::Pass, None)
+    } else {
+        check(
+            "body-part",
+            Outcome::Fail,
+            Some(format!("expected CHEST, found {}", printable(part))),
+        )
+    }
+}
+
+fn view(facts: &Facts, policy: &config::Gate) -> Check {
+    let expected = policy.views.join(" or ");
+    let found = facts.view.name();
+    match facts.view {
+        View::Unknown => {
+            check("view", Outcome::Warn, Some(format!("expected {expected}, found none")))
+        }
+        View::PA | View::AP | View::LL | View::RL => {
+            if policy.views.iter().any(|v| v == found) {
+                check("view", Outcome::Pass, None)
+            } else {
+                check("view", Outcome::Fail, Some(format!("expected {expected}, found {found}")))
+            }
+        }
+    }
+}
+
+fn age(facts: &Facts, policy: &config::Gate) -> Check {
+    match facts.age_years {
+        Some(years) if years >= policy.min_age => check("age", Outcome::Pass, None),
+        // The age itself is the patient's: only the bound is told.
+        Some(_) => check(
+            "age",
+            Outcome::Fail,
+            Some(format!("expected at least {} years, found less", policy.min_age)),
+        ),
+        None => check("age", Outcome::Warn, Some("expected an age, found none".into())),
+    }
+}
+
+fn size(picture: &Picture) -> Check {
+    let (short, long) = (picture.rows.min(picture.columns), picture.rows.max(picture.columns));
+    if short >= SIDE_MIN && long <= ASPECT_MAX * short {
+        return check("size", Outcome::Pass, None);
+    }
+    let found = format!("{} x {}", picture.rows, picture.columns);
+    let expected = format!("at least {SIDE_MIN} pixels a side and at most 1:{ASPECT_MAX}");
+    check("size", Outcome::Fail, Some(format!("expected {expected}, found {found}")))
+}
+
+fn contrast(picture: &Picture) -> Check {
+    let deviation = standard_deviation(&picture.pixels);
+    if deviation >= CONTRAST_MIN {
+        return check("contrast", Outcome::Pass, None);
+    }
+    let detail = format!(
+        "expected a standard deviation of at least {CONTRAST_MIN} grey values, found {deviation:.1}"
+    );
+    check("contrast", Outcome::Fail, Some(detail))
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sums of at most 2^26 pixels of 8 bits are exact in f64"
+)]
+fn standard_deviation(pixels: &[u8]) -> f64 {
+    let (sum, squares) = pixels.iter().fold((0_u64, 0_u64), |(sum, squares), &p| {
+        (sum + u64::from(p), squares + u64::from(p) * u64::from(p))
+    });
+    let n = pixels.len().max(1) as f64;
+    let mean = sum as f64 / n;
+    (squares as f64 / n - mean * mean).max(0.0).sqrt()
+}
+
+/// A header value as it may be shown: code strings only, so that free text never leaks.
+fn printable(text: &str) -> String {
+    let fits = text.len() <= 16
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_' || b == b' ');
+    if fits { text.into() } else { "another value".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Grey;
+
+    fn frame(facts: Facts) -> Frame {
+        let grey = Grey {
+            bits_stored: 8,
+            signed: false,
+            inverted: false,
+            slope: 1.0,
+            intercept: 0.0,
+            window: None,
+        };
+        Frame { rows: 0, columns: 0, samples: Vec::new(), grey, facts }
+    }
+
+    fn chest() -> Facts {
+        Facts {
+            modality: Some("DX".into()),
+            view: View::PA,
+            body_part: Some("CHEST".into()),
+            age_years: Some(50),
+            source: Source::Dicom,
+            ..Facts::default()
+        }
+    }
+
+    /// A picture with as much contrast as there can be.
+    fn checkered(rows: usize, columns: usize) -> Picture {
+        let pixels = (0..rows * columns).map(|i| if i % 2 == 0 { 0 } else { 255 }).collect();
+        Picture { rows, columns, pixels }
+    }
+
+    fn refusal(facts: Facts, picture: &Picture) -> Option<String> {
+        judge(&frame(facts), picture, &config::Gate::default()).refusal().map(|(code, _)| code)
+    }
+
+    #[test]
+    fn an_adult_frontal_chest_passes() {
+        assert_eq!(refusal(chest(), &checkered(256, 256)), None);
+    }
+
+    #[test]
+    fn a_header_that_says_something_else_is_refused_and_one_that_is_silent_is_not() {
+        let good = checkered(256, 256);
+        let cases = [
+            (Facts { modality: Some("CT".into()), ..chest() }, Some("gate-modality")),
+            (Facts { body_part: Some("HIP".into()), ..chest() }, Some("gate-body-part")),
+            (Facts { view: View::LL, ..chest() }, Some("gate-view")),
+            (Facts { age_years: Some(4), ..chest() }, Some("gate-age")),
+            (
+                Facts {
+                    modality: None,
+                    body_part: None,
+                    view: View::Unknown,
+                    age_years: None,
+                    ..chest()
+                },
+                None,
+            ),
+        ];
+        for (facts, expected) in cases {
+            assert_eq!(refusal(facts, &good).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_blank_a_tiny_and_a_strip_are_refused() {
+        let blank = Picture { rows: 256, columns: 256, pixels: vec![90; 256 * 256] };
+        assert_eq!(refusal(chest(), &blank).as_deref(), Some("gate-contrast"));
+        assert_eq!(refusal(chest(), &checkered(64, 64)).as_deref(), Some("gate-size"));
+        assert_eq!(refusal(chest(), &checkered(128, 600)).as_deref(), Some("gate-size"));
+    }
+
+    #[test]
+    fn free_text_of_a_header_is_never_shown() {
+        let facts = Facts { body_part: Some("knee of Mr Smith".into()), ..chest() };
+        let judgement = judge(&frame(facts), &checkered(256, 256), &config::Gate::default());
+        let (_, detail) = judgement.refusal().expect("refused");
+        assert!(!detail.contains("Smith"), "{detail}");
+    }
+}
