@@ -25,3 +25,5 @@ pub mod evidence;
 pub mod report;
 pub mod reading;
 pub mod selftest;
+pub mod store;
+pub mod publish;

@@ -1,0 +1,130 @@
+//! Opening the store: also one that sled cannot open any more, which is a normal case.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use super::record::VALUE_VERSION;
+use super::values::number;
+use super::{SEQUENCE, Store, StoreError};
+use crate::clock::Clock;
+use crate::config;
+
+/// Key in `meta` that every store has from its first sync on.
+const MARK: &[u8] = b"version";
+
+/// Folder of the store under the storage path.
+const FOLDER: &str = "store";
+
+/// A store, and whether it had to be begun anew.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What lay there could not be opened and was set aside: the spool has to be read again.
+    pub rebuilt: Option<StoreError>,
+}
+
+impl Store {
+    /// Opens the store under the storage path; one that sled cannot open is set aside.
+    ///
+    /// # Errors
+    /// No store can be opened, not even an empty one (a full disk, another process).
+    pub fn open(config: &config::Storage, clock: &dyn Clock) -> Result<Opened, StoreError> {
+        let folder = config.path.join(FOLDER);
+        match open(&folder, config) {
+            Ok(store) => Ok(Opened { store, rebuilt: None }),
+            // Another process holds it, or there is no room: setting it aside would lose it.
+            Err(error @ StoreError::Io { .. }) => Err(error),
+            Err(error) => {
+                let now = clock.now();
+                let aside = config.path.join(format!("{FOLDER}.broken-{}", now.timestamp()));
+                fs::rename(&folder, &aside).map_err(|source| StoreError::Io {
+                    action: "setting aside",
+                    file: folder.clone(),
+                    source,
+                })?;
+                let store = open(&folder, config)?;
+                // Numbers that were given out before must not come again: milliseconds since 1970
+                // are above any count of messages.
+                let start = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+                let kept = store.meta.insert(SEQUENCE, &start.to_be_bytes());
+                kept.map_err(|source| StoreError::Sled {
+                    action: "starting the sequence",
+                    source,
+                })?;
+                store.sync(start)?;
+                Ok(Opened { store, rebuilt: Some(error) })
+            }
+        }
+    }
+
+    /// sled's own file.
+    pub(super) fn db_file(&self) -> PathBuf {
+        PathBuf::from(FOLDER).join("db")
+    }
+}
+
+fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
+    let io = |action, file: &Path| {
+        let file = file.to_path_buf();
+        move |source| StoreError::Io { action, file, source }
+    };
+    fs::create_dir_all(folder).map_err(io("making folder", folder))?;
+    let existed = folder.join("db").exists();
+    let opening = sled::Config::new()
+        .path(folder)
+        .cache_capacity(config.cache.as_u64())
+        // Only `sync` decides when something is durable.
+        .flush_every_ms(None);
+    // sled panics on some damaged files.
+    let db = match catch_unwind(AssertUnwindSafe(|| opening.open())) {
+        Ok(Ok(db)) => db,
+        Ok(Err(sled::Error::Io(source))) => return Err(io("opening", folder)(source)),
+        Ok(Err(error)) => {
+            return Err(StoreError::Broken { folder: folder.into(), text: error.to_string() });
+        }
+        Err(_) => {
+            return Err(StoreError::Broken { folder: folder.into(), text: "sled panicked".into() });
+        }
+    };
+    let file = folder.join("db");
+    let file = File::open(&file).map_err(io("opening", &file))?;
+    let tree = |name| {
+        db.open_tree(name).map_err(|source| StoreError::Sled { action: "opening a tree", source })
+    };
+    let store = Store {
+        file,
+        inbox: tree("inbox")?,
+        objects: tree("objects")?,
+        readings: tree("readings")?,
+        exams: tree("exams")?,
+        revisions: tree("revisions")?,
+        outbox: tree("outbox")?,
+        meta: tree("meta")?,
+        inbox_rows: AtomicUsize::new(0),
+        outbox_rows: AtomicUsize::new(0),
+        durable: AtomicU64::new(0),
+        db,
+    };
+    let read = |source| StoreError::Sled { action: "reading", source };
+    // sled opens some damaged files as an empty store, without a word.
+    if existed && !store.meta.contains_key(MARK).map_err(read)? {
+        return Err(StoreError::Broken {
+            folder: folder.into(),
+            text: "its content is gone".into(),
+        });
+    }
+    store.meta.insert(MARK, &VALUE_VERSION.to_be_bytes()).map_err(read)?;
+    let last = store.meta.get(SEQUENCE).map_err(read)?.map_or(0, |bytes| number(&bytes));
+    let store = Store {
+        inbox_rows: AtomicUsize::new(store.inbox.len()),
+        outbox_rows: AtomicUsize::new(store.outbox.len()),
+        ..store
+    };
+    store.sync(last)?;
+    for folder in [folder, folder.parent().unwrap_or(folder)] {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(io("syncing folder", folder))?;
+    }
+    Ok(store)
+}
