@@ -27,3 +27,7 @@ pub mod reading;
 pub mod selftest;
 pub mod store;
 pub mod publish;
+
+// The binding.
+pub mod health;
+pub mod pipeline;

@@ -1,0 +1,103 @@
+//! The verbs. Results go to stdout, logs to stderr; exit 0 ok, 1 failed, 2 usage, 3 not ready,
+//! 4 invalid configuration or bundle.
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod log;
+mod phantom;
+mod pixels;
+mod read;
+mod run;
+mod selftest;
+mod show;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use clearfilm::config::{Config, Loaded};
+
+/// Exit status where something is not ready (no engine runs the bundle).
+const NOT_READY: u8 = 3;
+/// Exit status where a configuration or a bundle is refused.
+const INVALID: u8 = 4;
+
+/// Clearfilm: named findings and draft reports from chest radiographs, at the X-ray machine.
+///
+/// A radiograph arrives over DICOM, is made durable, read by an image encoder and a sparse
+/// autoencoder, and what its features say is published over MQTT. Every sentence of a draft can
+/// be traced to the features, and every feature to the pixels, that caused it.
+///
+/// Nothing that Clearfilm writes is a diagnosis: drafts are for a radiologist to accept or change.
+#[derive(Debug, Parser)]
+#[command(name = "clearfilm", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CLEARFILM_COMMIT"), ")"))]
+#[command(
+    after_help = "Start with `clearfilm demo`: it needs no configuration, no network and no data."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The service: DICOM in, findings and drafts out, until it is stopped.
+    Run(Configured),
+    /// The whole appliance with an embedded broker, reading phantoms that it sends to itself.
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
+    /// Read files (DICOM, PNG, JPEG) and print findings and draft.
+    Read(read::Read),
+    /// Check a configuration and print every effective value with its origin.
+    Check(check::Check),
+    /// Run the bundle's golden images on each engine and compare.
+    Selftest(selftest::Selftest),
+    /// Draw phantoms: chest radiographs that no patient ever had, as DICOM or PNG.
+    Phantom(phantom::Phantom),
+    /// Subscribe to the broker and print messages as they arrive.
+    Watch(watch::Watch),
+    /// Write the encoder's input pixels of files to safetensors, for training.
+    Pixels(pixels::Pixels),
+}
+
+/// Which configuration a verb works with.
+#[derive(Debug, Args)]
+pub(crate) struct Configured {
+    /// Configuration file (TOML); without it the defaults and the environment count.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Configured {
+    fn load(&self) -> anyhow::Result<Loaded> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+}
+
+/// Does what was asked for.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.verb {
+        Verb::Run(configured) => run::run(&configured),
+        #[cfg(feature = "demo")]
+        Verb::Demo(demo) => demo::run(&demo),
+        Verb::Read(read) => read::run(&read),
+        Verb::Check(check) => check::run(&check),
+        Verb::Selftest(selftest) => selftest::run(&selftest),
+        Verb::Phantom(phantom) => phantom::run(&phantom),
+        Verb::Watch(watch) => watch::run(&watch),
+        Verb::Pixels(pixels) => pixels::run(&pixels),
+    }
+}
+
+/// Tokio, at the edges only: sockets, timers, signals.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        // Sockets and timers need little; reading has threads of its own.
+        .worker_threads(2)
+        .thread_name("edge")
+        .enable_all()
+        .build()?)
+}

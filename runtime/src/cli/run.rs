@@ -1,0 +1,46 @@
+//! `clearfilm run`: the service.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clearfilm::clock::SystemClock;
+use clearfilm::config::Config;
+use clearfilm::pipeline::{Appliance, PipelineError};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Configured, INVALID, log, runtime};
+
+pub(super) fn run(configured: &Configured) -> anyhow::Result<ExitCode> {
+    let config = match configured.load() {
+        Ok(loaded) => loaded.config,
+        Err(error) => {
+            anstream::eprintln!("clearfilm: {error:#}");
+            return Ok(ExitCode::from(INVALID));
+        }
+    };
+    log::start(&config.telemetry)?;
+    serve(config)
+}
+
+fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let appliance = match Appliance::open(config, Arc::new(SystemClock)) {
+        Ok(appliance) => appliance,
+        Err(error @ PipelineError::Bundle(_)) => {
+            anstream::eprintln!("clearfilm: {error}");
+            return Ok(ExitCode::from(INVALID));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    runtime()?.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        appliance.run(|_| {}, stop).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,309 @@
+//! The appliance put together: from the socket to the broker.
+//!
+//! Tokio at the edges only (sockets, timers); `reader-1..n` are named threads, each with one
+//! engine. Channels carry no images: they are doorbells, the disk is the queue.
+
+mod reader;
+mod recover;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use crate::bundle::{Bundle, BundleError};
+use crate::clock::Clock;
+use crate::config::{Config, Policy};
+use crate::device::{self, Device, DeviceError};
+use crate::encode::{Engine, EngineVerdict};
+use crate::health::Health;
+use crate::id::{ExamKey, InstanceId};
+use crate::ingest::{self, Accepted, FactsError, Instance, Receiver, Refused, Spool, SpoolError};
+use crate::publish::{Publisher, SCHEMAS};
+use crate::store::record::{BundleName, Software};
+use crate::store::{Store, StoreError};
+
+/// Why the appliance cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// It cannot say who it is.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The bundle is refused.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// No store can be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No spool can be opened.
+    #[error("spool: {0}")]
+    Spool(#[from] SpoolError),
+    /// An object of the spool could not be read at all.
+    #[error("spool: {0}")]
+    Facts(#[from] FactsError),
+    /// The DICOM port is not to be had.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// `dicom.scp.listen`.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A reader thread cannot be started.
+    #[error("starting a reader thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The appliance, opened and not yet running.
+pub struct Appliance {
+    shared: Arc<Shared>,
+}
+
+/// What every part of the appliance works with.
+struct Shared {
+    config: Arc<Config>,
+    policy: Policy,
+    device: Arc<Device>,
+    software: Software,
+    bundle: Arc<Bundle>,
+    store: Arc<Store>,
+    spool: Spool,
+    clock: Arc<dyn Clock>,
+    health: Health,
+    /// Rung for the readers.
+    work: Bell,
+    /// Rung for the publisher.
+    outgoing: Arc<Notify>,
+    /// Instances that a reader works on.
+    claimed: Mutex<HashSet<InstanceId>>,
+    /// One reading is committed at a time: an exam's revisions follow one another.
+    committing: Mutex<()>,
+    engines: watch::Sender<Engines>,
+    about: watch::Sender<Value>,
+}
+
+/// Which engines were tried, and which one runs.
+#[derive(Debug, Clone, Default)]
+struct Engines {
+    running: Option<Engine>,
+    verdicts: Vec<EngineVerdict>,
+    /// Why nothing is read.
+    problem: Option<String>,
+}
+
+/// Wakes readers; rung while nobody waits, it wakes the next one that would.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    condition: Condvar,
+    stopped: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.condition.notify_all();
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a ring, or for `most`: a missed ring must not be for ever.
+    fn wait(&self, most: Duration) {
+        let rung = lock(&self.rung);
+        let waited =
+            self.condition.wait_timeout_while(rung, most, |rung| !*rung && !self.stopped());
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// A lock whose holder panicked ends the process anyway (see `reader`), so poison says nothing new.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Appliance {
+    /// Opens identity, bundle, spool and store, and takes back what a crash left behind.
+    ///
+    /// # Errors
+    /// One of them cannot be opened; the error names the file and the action.
+    pub fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, PipelineError> {
+        let device = Arc::new(Device::open(&config)?);
+        let bundle = Arc::new(Bundle::load(&config.bundle)?);
+        let spool = Spool::open(&config.storage.path)?;
+        let opened = Store::open(&config.storage, clock.as_ref())?;
+        if let Some(error) = &opened.rebuilt {
+            tracing::error!(%error, "the store could not be opened and was set aside; the spool is read again");
+        }
+        let (store, policy, config) = (Arc::new(opened.store), config.policy(), Arc::new(config));
+        let software = Software {
+            version: device::VERSION.into(),
+            commit: device::COMMIT.into(),
+            config_digest: policy.digest(),
+        };
+        let shared = Shared {
+            health: Health::new(config.clone(), store.clone(), clock.clone()),
+            work: Bell::default(),
+            outgoing: Arc::new(Notify::new()),
+            claimed: Mutex::default(),
+            committing: Mutex::default(),
+            engines: watch::Sender::new(Engines {
+                problem: Some("starting".into()),
+                ..Engines::default()
+            }),
+            about: watch::Sender::new(Value::Null),
+            config,
+            policy,
+            device,
+            software,
+            bundle,
+            store,
+            spool,
+            clock,
+        };
+        shared.tell_about();
+        recover::adopt(&shared)?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Runs until `stop` is done: receives, reads, publishes. `ready` is told the DICOM address.
+    ///
+    /// # Errors
+    /// The port is not to be had or a thread cannot be started.
+    pub async fn run(
+        self,
+        ready: impl FnOnce(SocketAddr),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), PipelineError> {
+        let Self { shared } = self;
+        let address = shared.config.dicom.scp.listen;
+        let listen = |source| PipelineError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        let (stopping, stopped) = watch::channel(false);
+        let readers = reader::start(&shared).map_err(PipelineError::Thread)?;
+        let publishing = tokio::spawn(publisher(&shared).run(stopped.clone()));
+        let keeping = tokio::spawn(recover::forget_old_images(shared.clone(), stopped.clone()));
+        let receiver = Arc::new(receiver(&shared));
+        tracing::info!(dicom = %bound, ae_title = %receiver.scp.ae_title, bundle = %shared.bundle.digest, "receiving");
+        ready(bound);
+        ingest::serve(listener, receiver, stop).await;
+        tracing::info!("stopping");
+        stopping.send_replace(true);
+        shared.work.stop();
+        for reader in readers {
+            // A reader finishes the image it has; what waits stays in the inbox.
+            if tokio::task::spawn_blocking(move || reader.join()).await.is_err() {
+                tracing::warn!("a reader did not end");
+            }
+        }
+        for task in [publishing, keeping] {
+            if task.await.is_err() {
+                tracing::warn!("a task did not end");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn receiver(shared: &Arc<Shared>) -> Receiver {
+    let (admit, accept) = (shared.clone(), shared.clone());
+    Receiver {
+        scp: shared.config.dicom.scp.clone(),
+        peers: shared.config.dicom.peers.clone(),
+        limits: shared.config.dicom.limits.clone(),
+        spool: shared.spool.clone(),
+        admit: Box::new(move || admit.health.admit()),
+        accept: Box::new(move |instance| accept.accept(instance)),
+        clock: shared.clock.clone(),
+    }
+}
+
+fn publisher(shared: &Arc<Shared>) -> Publisher {
+    let health = shared.clone();
+    Publisher {
+        store: shared.store.clone(),
+        device: shared.device.clone(),
+        mqtt: shared.config.mqtt.clone(),
+        software: shared.software.clone(),
+        clock: shared.clock.clone(),
+        doorbell: shared.outgoing.clone(),
+        about: shared.about.subscribe(),
+        health: Box::new(move || {
+            let problem = health.engines.borrow().problem.clone();
+            health.health.summary(problem.as_deref())
+        }),
+        connected: watch::Sender::new(false),
+    }
+}
+
+impl Shared {
+    /// Takes custody of an instance; when this returns, it is durable.
+    fn accept(&self, instance: &Instance) -> Result<Accepted, Refused> {
+        let exam = ExamKey::of_study(&self.device.secret, &instance.study);
+        let accepted = self
+            .store
+            .accept(instance, &exam, self.clock.as_ref())
+            .map_err(|e| Refused::Failed(e.to_string()))?;
+        self.work.ring();
+        self.outgoing.notify_one();
+        Ok(accepted)
+    }
+
+    /// Payload of `about`, made anew when the engines are known.
+    fn tell_about(&self) {
+        let engines = self.engines.borrow().clone();
+        let (config, identity, manifest) =
+            (&self.config, &self.device.identity, &self.bundle.manifest);
+        let base = format!("{}/{}/{}", config.mqtt.root, identity.site, identity.name);
+        let bundle = BundleName {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            digest: self.bundle.digest,
+        };
+        let schemas: Vec<String> =
+            SCHEMAS.iter().map(|(name, _)| format!("urn:clearfilm:schema:{name}:1")).collect();
+        let mut about = json!({
+            "unit": identity.name,
+            "ae_title": config.dicom.scp.ae_title,
+            "software": self.software,
+            "bundle": bundle,
+            "engines": engines.verdicts,
+            "limits": {
+                "object_bytes": config.dicom.scp.max_object.as_u64(),
+                "associations": config.dicom.scp.max_associations,
+                "inbox_rows": config.storage.inbox_rows,
+                "outbox_rows": config.mqtt.outbox_rows,
+            },
+            "topics": {
+                "status": format!("{base}/status"),
+                "about": format!("{base}/about"),
+                "health": format!("{base}/health"),
+                "exam": format!("{base}/exam/{{key}}/{{state,gate,findings,report}}"),
+            },
+            "schemas": schemas,
+        });
+        if let Some(members) = about.as_object_mut() {
+            if let Some(room) = &identity.room {
+                members.insert("room".into(), json!(room));
+            }
+            if let Some(engine) = &engines.running {
+                members.insert("engine".into(), json!(engine));
+            }
+        }
+        self.about.send_replace(about);
+    }
+}

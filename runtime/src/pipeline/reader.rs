@@ -1,0 +1,322 @@
+//! The readers: named threads, each with one engine, that turn inbox rows into readings.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Engines, Shared, lock};
+use crate::decode::{self, DecodeError};
+use crate::encode::{Encoder, Verdict};
+use crate::gate::{Check, Outcome as Answer};
+use crate::id::InstanceId;
+use crate::publish::Former;
+use crate::reading::{self, Reading};
+use crate::selftest::{self, SelftestError};
+use crate::store::record::{
+    ExamImage, ExamRecord, ExamRow, InboxRow, InstanceRecord, MadeBy, OutboxRow, Outcome, Reason,
+    State, VALUE_VERSION, What,
+};
+use crate::store::{Commit, StoreError};
+
+/// Longest wait for the bell: a ring that was missed costs no more than this.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Pause after a failed attempt, so that a broken engine does not burn through all attempts at once.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Starts the configured number of readers.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
+    (1..=shared.config.engine.sessions)
+        .map(|number| {
+            let shared = shared.clone();
+            std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
+                // A broken program must not go on with half a state: systemd starts it again, and
+                // nothing that was accepted is lost by that.
+                if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
+                    tracing::error!("a reader panicked: the process ends");
+                    std::process::abort();
+                }
+            })
+        })
+        .collect()
+}
+
+/// Starts an engine, then reads until the bell is stopped.
+fn work(shared: &Shared) {
+    let Some(mut encoder) = engine(shared) else { return };
+    while !shared.work.stopped() {
+        match claim(shared) {
+            Ok(Some(id)) => {
+                if let Err(error) = one(shared, id, encoder.as_mut()) {
+                    tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
+                    std::thread::sleep(PAUSE);
+                }
+                lock(&shared.claimed).remove(&id);
+            }
+            Ok(None) => shared.work.wait(WAIT),
+            Err(error) => {
+                tracing::error!(%error, "the inbox cannot be read");
+                shared.work.wait(WAIT);
+            }
+        }
+    }
+}
+
+/// The first engine that passes the self-test; without one images are received and kept.
+fn engine(shared: &Shared) -> Option<Box<dyn Encoder>> {
+    let (encoder, engines) = match selftest::start_engine(&shared.bundle, &shared.config.engine) {
+        Ok((encoder, verdicts)) => {
+            let running = encoder.engine().clone();
+            tracing::info!(
+                backend = running.backend,
+                precision = running.precision,
+                "engine passed the self-test"
+            );
+            (Some(encoder), Engines { running: Some(running), verdicts, problem: None })
+        }
+        Err(error) => {
+            tracing::error!(%error, "nothing is read; images are received and kept");
+            let problem = Some(error.to_string());
+            let verdicts =
+                if let SelftestError::NoEngine(verdicts) = error { verdicts } else { Vec::new() };
+            (None, Engines { running: None, verdicts, problem })
+        }
+    };
+    for rejected in engines.verdicts.iter().filter(|v| v.verdict == Verdict::Rejected) {
+        tracing::warn!(engine = rejected.name, reason = rejected.reason, "engine passed over");
+    }
+    shared.engines.send_replace(engines);
+    shared.tell_about();
+    encoder
+}
+
+/// The oldest instance that no other reader works on.
+fn claim(shared: &Shared) -> Result<Option<InstanceId>, StoreError> {
+    let mut claimed = lock(&shared.claimed);
+    let waiting = shared.store.waiting(claimed.len() + 1)?;
+    let free = waiting.into_iter().find(|id| !claimed.contains(id));
+    claimed.extend(free);
+    Ok(free)
+}
+
+/// Reads one instance and commits what came of it.
+fn one(shared: &Shared, id: InstanceId, encoder: &mut dyn Encoder) -> Result<(), StoreError> {
+    let begun = shared.clock.monotonic();
+    let Some(row) = shared.store.begin(id)? else { return Ok(()) };
+    if row.attempts > shared.config.storage.attempts {
+        let text = format!(
+            "expected a reading within {} attempts, found none",
+            shared.config.storage.attempts
+        );
+        return set_aside(
+            shared,
+            &row,
+            State::Failed,
+            Reason { code: "failed-attempts".into(), text },
+        );
+    }
+    let limits = &shared.config;
+    let frame = match decode::decode_file(
+        &shared.spool.path(id),
+        &limits.decode,
+        &limits.dicom.limits,
+    ) {
+        Ok(frame) => frame,
+        Err(error @ DecodeError::Io { .. }) => {
+            tracing::error!(instance = %id, %error, attempt = row.attempts, "the object cannot be opened");
+            std::thread::sleep(PAUSE);
+            return Ok(());
+        }
+        Err(error) => {
+            let reason = Reason { code: error.code().into(), text: error.to_string() };
+            return set_aside(shared, &row, State::Quarantined, reason);
+        }
+    };
+    match reading::read(&frame, &shared.bundle, &shared.policy, encoder) {
+        Ok(reading) => {
+            let (accepted, view) = (reading.accepted(), reading.view.name());
+            commit(shared, &row, reading, encoder)?;
+            let took = shared.clock.monotonic().duration_since(begun);
+            tracing::info!(instance = %id, exam = %row.exam, view, accepted, ?took, "read");
+        }
+        Err(error) => {
+            tracing::error!(instance = %id, %error, attempt = row.attempts, "not read");
+            std::thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// Commits that an instance cannot be read; its bytes move to the quarantine, never away.
+fn set_aside(
+    shared: &Shared,
+    row: &InboxRow,
+    state: State,
+    reason: Reason,
+) -> Result<(), StoreError> {
+    let id = row.instance.id;
+    tracing::warn!(instance = %id, code = reason.code, text = reason.text, "set aside");
+    let record = record(shared, row, Outcome::Quarantined(reason.clone()), None);
+    let messages = vec![message(shared, state_of(row, state, Some(reason)))];
+    shared.store.commit(&Commit { record: &record, revision: None, messages })?;
+    shared.outgoing.notify_one();
+    // After the commit: killed in between, the bytes still lie in the spool.
+    if let Err(error) = shared.spool.set_aside(id) {
+        tracing::error!(instance = %id, %error, "the object stays in the spool");
+    }
+    Ok(())
+}
+
+/// Commits a reading, its exam's next revision and every message of it in one transaction.
+fn commit(
+    shared: &Shared,
+    row: &InboxRow,
+    mut reading: Reading,
+    encoder: &dyn Encoder,
+) -> Result<(), StoreError> {
+    if row.conflict {
+        let detail =
+            "expected one object under its SOP Instance UID, found another with other bytes before";
+        reading.gate.add(Check {
+            name: "uid".into(),
+            outcome: Answer::Warn,
+            code: None,
+            detail: Some(detail.into()),
+        });
+    }
+    let by = MadeBy::new(
+        shared.software.clone(),
+        encoder.engine().clone(),
+        &shared.bundle,
+        shared.policy.intended,
+    );
+    let accepted = reading.accepted();
+    let refusal = reading.gate.refusal().map(|(code, text)| Reason { code, text });
+    let withheld = reading.withheld();
+    let record = record(shared, row, Outcome::Reading(Box::new(reading)), Some(by));
+    let _one_at_a_time = lock(&shared.committing);
+    let exam = shared.store.exam(&row.exam)?;
+    let revision = revision(shared, row, &exam, &record)?;
+    let mut messages = vec![What::Gate { instance: row.instance.id }];
+    if accepted {
+        messages.insert(0, state_of(row, State::Gated, None));
+        messages.push(state_of(row, State::Read, None));
+    } else {
+        let state = if withheld { State::Withheld } else { State::Refused };
+        messages.push(state_of(row, state, refusal));
+    }
+    if let Some((revision, _)) = &revision {
+        let (exam, number) = (revision.exam.clone(), revision.revision);
+        if !revision.images.is_empty() {
+            messages.push(What::Findings { exam: exam.clone(), revision: number });
+        }
+        messages.push(What::Report { exam, revision: number });
+    }
+    let messages = messages.into_iter().map(|what| message(shared, what)).collect();
+    let revision = revision.as_ref().map(|(record, row)| (record, row));
+    shared.store.commit(&Commit { record: &record, revision, messages })?;
+    shared.outgoing.notify_one();
+    Ok(())
+}
+
+/// The exam's next revision; none where an image that is not read joins others that were.
+fn revision(
+    shared: &Shared,
+    row: &InboxRow,
+    exam: &ExamRow,
+    newest: &InstanceRecord,
+) -> Result<Option<(ExamRecord, ExamRow)>, StoreError> {
+    let mut records = Vec::new();
+    for id in &exam.read {
+        records.extend(shared.store.record(*id)?);
+    }
+    let Outcome::Reading(reading) = &newest.outcome else { return Ok(None) };
+    if !reading.accepted() && !records.is_empty() {
+        return Ok(None);
+    }
+    records.push(newest.clone());
+    let images = images_of(&records);
+    let readings: Vec<(&str, &Reading)> = records.iter().filter_map(read_of).collect();
+    let combined = reading::combine(&readings, &shared.bundle, &shared.policy);
+    let Some(by) = newest.by.clone() else { return Ok(None) };
+    let record = ExamRecord {
+        v: VALUE_VERSION,
+        exam: row.exam.clone(),
+        study: row.instance.study.clone(),
+        accession: row.instance.accession.clone(),
+        modality: reading.modality.clone(),
+        revision: exam.revision + 1,
+        replaces: exam.messages,
+        images,
+        findings: combined.findings,
+        not_assessed: combined.not_assessed,
+        caveats: combined.caveats,
+        draft: combined.draft,
+        by,
+        instance: row.instance.id,
+        time: newest.time,
+    };
+    let former =
+        Former { device: &shared.device, mqtt: &shared.config.mqtt, software: &shared.software };
+    let mut read = exam.read.clone();
+    if reading.accepted() {
+        read.push(row.instance.id);
+    }
+    let row = ExamRow {
+        v: VALUE_VERSION,
+        read,
+        revision: record.revision,
+        messages: Some(former.ids(&record)),
+        ..exam.clone()
+    };
+    Ok(Some((record, row)))
+}
+
+fn images_of(records: &[InstanceRecord]) -> Vec<ExamImage> {
+    let image = |record: &InstanceRecord| {
+        let (name, reading) = read_of(record)?;
+        Some(ExamImage {
+            name: name.into(),
+            sop_instance: record.instance.sop_instance.clone(),
+            view: reading.view,
+            conformance: reading.gate.checks.clone(),
+            ood: reading.ood.clone().filter(|_| reading.accepted())?,
+        })
+    };
+    records.iter().filter_map(image).collect()
+}
+
+fn read_of(record: &InstanceRecord) -> Option<(&str, &Reading)> {
+    match &record.outcome {
+        Outcome::Reading(reading) => Some((record.image.as_str(), reading)),
+        Outcome::Quarantined(_) => None,
+    }
+}
+
+fn record(shared: &Shared, row: &InboxRow, outcome: Outcome, by: Option<MadeBy>) -> InstanceRecord {
+    InstanceRecord {
+        v: VALUE_VERSION,
+        instance: row.instance.clone(),
+        exam: row.exam.clone(),
+        image: row.image.clone(),
+        outcome,
+        by,
+        time: shared.clock.now(),
+    }
+}
+
+fn message(shared: &Shared, what: What) -> OutboxRow {
+    OutboxRow { v: VALUE_VERSION, what, time: shared.clock.now() }
+}
+
+fn state_of(row: &InboxRow, state: State, reason: Option<Reason>) -> What {
+    What::State {
+        exam: row.exam.clone(),
+        image: row.image.clone(),
+        instance: row.instance.id,
+        state,
+        reason,
+    }
+}
