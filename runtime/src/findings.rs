@@ -234,6 +234,7 @@ fn lower(display: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the values are exact by construction")]
 mod tests {
     use super::*;
 

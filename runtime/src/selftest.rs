@@ -201,6 +201,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the values are exact by construction")]
 mod tests {
     use super::*;
 

@@ -122,6 +122,7 @@ fn mean(d_sae: usize, tokens: &[SparseCode]) -> SparseCode {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the values are exact by construction")]
 mod tests {
     use super::*;
     use crate::bundle::{Matrix, Weights};

@@ -199,7 +199,7 @@ impl<'a> TensorFile<'a> {
 
     /// Refuses tensors that nobody asked for.
     pub(super) fn finish(self) -> Result<(), BundleError> {
-        let unknown = self.tensors.names().into_iter().find(|n| !self.taken.contains(&n.as_ref()));
+        let unknown = self.tensors.names().into_iter().find(|n| !self.taken.contains(n));
         match unknown {
             None => Ok(()),
             Some(name) => Err(BundleError::Value {

@@ -47,16 +47,16 @@ pub(crate) struct Demo {
     /// Do not start the broker: to see that nothing is printed but what it carries.
     #[arg(long)]
     no_broker: bool,
-    /// End when the phantoms were read, or after 60 s.
+    /// End when the phantoms were read, or when patience ends.
     #[arg(long)]
     once: bool,
+    /// How long to wait for the drafts: starting the engine takes seconds, a reading less than one.
+    #[arg(long, default_value = "60s", value_parser = humantime_serde::re::humantime::parse_duration)]
+    patience: Duration,
     /// Log more than errors.
     #[arg(short, long)]
     verbose: bool,
 }
-
-/// Longest wait for all phantoms to come back: starting the engine takes seconds, a reading less than one.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Messages that may wait for a slow terminal.
 const WAITING_MAX: usize = 256;
@@ -194,7 +194,7 @@ async fn play(
     let (count, seed) = (demo.count, demo.seed);
     let sending = tokio::task::spawn_blocking(move || send_phantoms(address, seed, count));
     let mut screen = Screen::default();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + demo.patience;
     while screen.drafts < count {
         match tokio::time::timeout_at(deadline, messages.recv()).await {
             Ok(Some(message)) => screen.show(&message.topic, &message.body),
@@ -206,7 +206,7 @@ async fn play(
         anstream::println!(
             "{} of {count} drafts came back from the broker within {} s",
             screen.drafts,
-            PATIENCE.as_secs()
+            demo.patience.as_secs()
         );
     }
     if demo.once {

@@ -137,6 +137,7 @@ fn dequantised(
     clippy::cast_precision_loss,
     reason = "int32 biases are far below 2^24 quanta or lose less than one"
 )]
+#[expect(clippy::wildcard_enum_match_arm, reason = "ONNX has two dozen types and adds more")]
 fn numbers(tensor: &TensorProto) -> TractResult<Vec<f32>> {
     let raw = &tensor.raw_data;
     let kind = DataType::try_from(tensor.data_type)?;

@@ -184,7 +184,7 @@ impl Seek for DataSet {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Start(at) => SeekFrom::Start(at + self.start),
-            other => other,
+            SeekFrom::End(_) | SeekFrom::Current(_) => to,
         };
         let at = self.file.seek(to)?;
         at.checked_sub(self.start).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))

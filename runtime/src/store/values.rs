@@ -38,13 +38,17 @@ pub(super) fn put_in<T: Serialize>(
     key: &[u8],
     value: &T,
 ) -> ConflictableTransactionResult<(), StoreError> {
-    let bytes = serde_json::to_vec(value).expect("records hold only plain values");
+    let bytes = json(value);
     if bytes.len() > VALUE_BYTES_MAX {
         let error = StoreError::TooLarge { tree: name, found: bytes.len() };
         return Err(ConflictableTransactionError::Abort(error));
     }
     tree.insert(key, bytes)?;
     Ok(())
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records hold only plain values")
 }
 
 pub(super) fn get_in<T: DeserializeOwned>(
