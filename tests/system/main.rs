@@ -1,4 +1,10 @@
-//! The house inspected, in one binary: one link for all system tests.
+//! The house inspected and the appliance run with real peers, in one binary: one link for all
+//! system tests.
 
+mod durable;
+mod engines;
+mod faults;
+mod peers;
+mod receive;
 mod schemas;
 mod tidy;

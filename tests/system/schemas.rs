@@ -28,7 +28,7 @@ fn schema(name: &str) -> Value {
 }
 
 /// Where `message` is not of the form that the named schema says.
-fn wrong(name: &str, message: &Value) -> Vec<String> {
+pub(crate) fn wrong(name: &str, message: &Value) -> Vec<String> {
     let all = NAMES.iter().map(|name| (format!("urn:clearfilm:schema:{name}:1"), schema(name)));
     let registry = Registry::new()
         .extend(all)

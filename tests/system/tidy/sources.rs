@@ -22,7 +22,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &BINARY),
     ("dicom_*", &["phantom", "ingest", "decode"]),
     ("figment", &["config", "bundle"]),
-    ("flate2", &["decode"]),
+    ("flate2", &["ingest", "decode"]),
     ("hmac", &["id"]),
     ("image", &["phantom", "decode"]),
     ("ort", &["encode"]),

@@ -1,0 +1,275 @@
+//! Findings come from features, features from pixels, and both engines say the same.
+
+use std::path::PathBuf;
+
+use clearfilm::bundle::{Bundle, Level, Sae, dot, embedded_demo};
+use clearfilm::config::{self, BundleChoice, Config, EngineChoice};
+use clearfilm::decode::{Frame, decode, decode_file};
+use clearfilm::encode::{self, Encoder, embed};
+use clearfilm::evidence::{self, Encoded};
+use clearfilm::findings::score;
+use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
+use clearfilm::preprocess;
+use clearfilm::reading::read;
+use clearfilm::selftest;
+use clearfilm::sparse;
+
+use crate::peers::{files_in, radiographs};
+
+/// Decisions must be equal wherever a probability is at least this far from its threshold.
+const DECISION_MARGIN: f64 = 0.02;
+
+/// A probability that moves by more than this follows from what was changed.
+const MOVED: f64 = 0.02;
+
+/// Sum of shares against a value, relative.
+const SHARES: f32 = 1e-4;
+
+/// Largest difference of a probability between int8 on ONNX Runtime and stripped fp32 on tract,
+/// where the embedding's centred cosine may be as low as 0.95.
+const PROBABILITY: f64 = 0.25;
+
+fn bundle() -> Bundle {
+    Bundle::from_files(embedded_demo()).expect("the demo bundle is whole")
+}
+
+/// The configuration of an engine; the library is the one that the test script installed.
+fn engine_config() -> config::Engine {
+    let library = std::env::var_os("CLEARFILM_TEST_ORT").map(PathBuf::from).unwrap_or_default();
+    config::Engine { library, ..config::Engine::default() }
+}
+
+/// Every engine that can run here, by name; says loudly where ONNX Runtime cannot.
+fn engines(bundle: &Bundle) -> Vec<(&'static str, Box<dyn Encoder>)> {
+    let mut engines = vec![(
+        "tract",
+        encode::start(EngineChoice::Tract, bundle, &engine_config()).expect("tract is compiled in"),
+    )];
+    if std::env::var_os("CLEARFILM_TEST_ORT").is_some() {
+        engines.push((
+            "cpu",
+            encode::start(EngineChoice::Cpu, bundle, &engine_config()).expect("ONNX Runtime loads"),
+        ));
+    } else {
+        eprintln!("!! SKIPPED: ONNX Runtime: CLEARFILM_TEST_ORT does not name its library");
+    }
+    engines
+}
+
+fn phantoms(count: u64) -> Vec<Frame> {
+    let config = Config::default();
+    let encoding = Encoding {
+        rows: 640,
+        columns: 512,
+        bits_stored: 12,
+        photometric: Photometric::Monochrome2,
+    };
+    let frame = |seed: u64| {
+        let variant = Variant::ALL[usize::try_from(seed).expect("small") % Variant::ALL.len()];
+        let file = Phantom { seed: 70_000 + seed, projection: Projection::Pa, variant }
+            .to_dicom(&encoding)
+            .expect("drawn");
+        decode(&file, &config.decode, &config.dicom.limits).expect("decoded")
+    };
+    (0..count).map(frame).collect()
+}
+
+/// Some real frontal radiographs of patients that no part of the bundle was made from.
+fn real(count: usize) -> Vec<Frame> {
+    let Some(data) = radiographs("findings on real radiographs") else { return Vec::new() };
+    let config = Config::default();
+    let table = std::fs::read_to_string(data.join("nih-cxr14/labels.csv")).expect("the table");
+    let column =
+        |name: &str| table.lines().next().and_then(|head| head.split(',').position(|c| c == name));
+    let (image, split) = (column("image").expect("a column"), column("split").expect("a column"));
+    let images = data.join("nih-cxr14/images");
+    let dev = |file: &PathBuf| {
+        let file = file.file_name().and_then(|n| n.to_str());
+        let cells = |row: &str, at: usize| row.split(',').nth(at).map(str::to_owned);
+        table.lines().any(|row| {
+            cells(row, split).as_deref() == Some("dev") && cells(row, image).as_deref() == file
+        })
+    };
+    let files = files_in(&images, "png").into_iter().filter(dev).take(count);
+    files
+        .map(|file| decode_file(&file, &config.decode, &config.dicom.limits).expect("decoded"))
+        .collect()
+}
+
+fn policy() -> config::Policy {
+    let bundle = BundleChoice { unvalidated: true, ..BundleChoice::default() };
+    Config { bundle, ..Config::default() }.policy()
+}
+
+#[test]
+fn every_engine_passes_the_golden_set_and_the_same_image_gives_the_same_bytes() {
+    let bundle = bundle();
+    let frames = phantoms(3);
+    for (name, mut encoder) in engines(&bundle) {
+        let near =
+            selftest::check(&bundle, encoder.as_mut()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        eprintln!("{name}: {near:?}");
+        for frame in &frames {
+            let mut bytes = || {
+                serde_json::to_vec(
+                    &read(frame, &bundle, &policy(), encoder.as_mut()).expect("read"),
+                )
+                .expect("written")
+            };
+            assert_eq!(bytes(), bytes(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_golden_output_that_does_not_come_out_is_refused_by_name() {
+    let mut bundle = bundle();
+    bundle.golden.inputs.swap(0, 1);
+    for (name, mut encoder) in engines(&bundle) {
+        let error = selftest::check(&bundle, encoder.as_mut()).expect_err(name).to_string();
+        assert!(
+            error.contains("golden/golden.safetensors") && error.contains("input 0"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn tract_and_onnx_runtime_agree_within_the_named_tolerances() {
+    let bundle = bundle();
+    let mut engines = engines(&bundle);
+    if engines.len() < 2 {
+        return;
+    }
+    let mut frames = phantoms(40);
+    frames.extend(real(40));
+    let (mut compared, mut near, mut worst) = (0, 0, 0.0_f64);
+    for frame in &frames {
+        let [tract, ort] = [0, 1].map(|engine| {
+            read(frame, &bundle, &policy(), engines[engine].1.as_mut()).expect("read")
+        });
+        for (a, b) in tract.findings.iter().zip(&ort.findings) {
+            compared += 1;
+            worst = worst.max((a.probability - b.probability).abs());
+            let margin =
+                (a.probability - a.threshold).abs().max((b.probability - b.threshold).abs());
+            near += usize::from(a.decision != b.decision && margin >= DECISION_MARGIN);
+        }
+    }
+    eprintln!(
+        "{compared} findings compared: largest difference {worst:.4}, {near} other decisions beyond the margin"
+    );
+    assert!(compared > 0 && worst <= PROBABILITY, "expected at most {PROBABILITY}, found {worst}");
+}
+
+/// The SAE with its rows in another order: every latent answers to another's name.
+fn shuffled(sae: &Sae) -> Sae {
+    let n = sae.b_enc.len();
+    // A fixed permutation without a fixed point: 101 has no factor in common with any power of two.
+    let order: Vec<usize> = (0..n).map(|i| (i * 101 + 17) % n).collect();
+    let pick = |values: &[f32]| order.iter().map(|&i| values[i]).collect();
+    Sae {
+        level: sae.level,
+        w_enc: sae.w_enc.permuted(&order),
+        b_enc: pick(&sae.b_enc),
+        w_dec: sae.w_dec.permuted(&order),
+        b_dec: sae.b_dec.clone(),
+        threshold: pick(&sae.threshold),
+    }
+}
+
+#[test]
+fn shuffling_the_features_moves_the_findings() {
+    let bundle = bundle();
+    let other = Bundle { sae: shuffled(&bundle.sae), ..bundle.clone() };
+    for (name, mut encoder) in engines(&bundle) {
+        for (what, frames) in [("phantoms", phantoms(40)), ("real radiographs", real(40))] {
+            let moved = frames.iter().filter(|frame| {
+                let [before, after] =
+                    [&bundle, &other].map(|b| probabilities(b, frame, encoder.as_mut()));
+                before.iter().zip(&after).any(|(a, b)| (a - b).abs() > MOVED)
+            });
+            let (moved, all) = (moved.count(), frames.len());
+            eprintln!("{name}: {moved} of {all} {what} moved");
+            assert!(
+                moved * 100 >= all * 95,
+                "{name}: expected at least 95 % of {all} {what} to move, found {moved}"
+            );
+        }
+    }
+}
+
+fn probabilities(bundle: &Bundle, frame: &Frame, encoder: &mut dyn Encoder) -> Vec<f64> {
+    let input = preprocess::input_of(&preprocess::render(frame), &bundle.manifest.input);
+    let tokens = encoder.encode(&input).expect("encoded");
+    let code = sparse::encode(&bundle.sae, &tokens, &embed(&tokens, &bundle.head));
+    let rules = &bundle.rules.findings;
+    let probability = |rule| score(rule, &code.image);
+    rules.iter().map(|rule| rule.calibration.probability(probability(rule))).collect()
+}
+
+#[test]
+fn the_shares_of_the_tokens_sum_to_what_the_latent_says() {
+    let bundle = bundle();
+    for (name, mut encoder) in engines(&bundle) {
+        for frame in phantoms(6) {
+            let input = preprocess::input_of(&preprocess::render(&frame), &bundle.manifest.input);
+            let tokens = encoder.encode(&input).expect("encoded");
+            let embedding = embed(&tokens, &bundle.head);
+            // At the bundle's own level.
+            check_shares(name, &bundle, &tokens, &embedding);
+            // At the embedding's level, by an SAE whose rows are directions of the head.
+            check_shares(name, &at_embedding_level(&bundle), &tokens, &embedding);
+        }
+    }
+}
+
+/// The bundle with an SAE that reads the embedding: latent `i` is row `i` of a slice of the head.
+fn at_embedding_level(bundle: &Bundle) -> Bundle {
+    let d_model = bundle.manifest.head.d_model;
+    let latents = 16;
+    let value = |at: usize| f32::from(u16::try_from(at * 7919 % 251).expect("small")) / 125.0 - 1.0;
+    let rows = clearfilm::bundle::Matrix {
+        rows: latents,
+        columns: d_model,
+        values: (0..latents * d_model).map(value).collect(),
+    };
+    let weights = clearfilm::bundle::Weights::F32(rows);
+    let sae = Sae {
+        level: Level::Embedding,
+        w_enc: weights.clone(),
+        b_enc: vec![0.01; latents],
+        w_dec: weights,
+        b_dec: vec![0.0; d_model],
+        threshold: vec![0.0; latents],
+    };
+    Bundle { sae, ..bundle.clone() }
+}
+
+#[track_caller]
+fn check_shares(
+    name: &str,
+    bundle: &Bundle,
+    tokens: &encode::Tokens,
+    embedding: &encode::Embedding,
+) {
+    let code = sparse::encode(&bundle.sae, tokens, embedding);
+    assert!(!code.image.entries().is_empty(), "{name}: some latent is active");
+    for active in code.image.entries() {
+        let map = evidence::map(bundle, Encoded { tokens, embedding, code: &code }, active.latent);
+        let sum = map.shares.iter().sum::<f32>() + map.constant;
+        let value = match bundle.sae.level {
+            Level::Tokens => active.activation,
+            Level::Embedding => {
+                dot(&bundle.sae.w_enc.row(active.latent.position()), &embedding.values)
+                    + bundle.sae.b_enc[active.latent.position()]
+            }
+        };
+        let size: f32 = map.shares.iter().map(|s| s.abs()).sum::<f32>().max(value.abs());
+        assert!(
+            (sum - value).abs() <= SHARES * size,
+            "{name} {}: shares sum to {sum}, the latent says {value}",
+            active.latent
+        );
+    }
+}

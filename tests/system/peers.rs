@@ -1,0 +1,381 @@
+//! The appliance and its real peers, started over loopback and waited for by event, never by time.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use clearfilm::clock::{Clock as _, SystemClock};
+use clearfilm::id::{ExamKey, SiteSecret, Uid};
+use clearfilm::ingest::send;
+use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
+use serde_json::Value;
+
+/// Longest wait for an event: far more than ten times what a reading takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Pause between two looks at something that cannot be waited for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Lines of a subscriber that may wait for the test.
+const LINES_MAX: usize = 100_000;
+
+/// The binary that these tests were built with.
+pub(crate) fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a file");
+    let folder = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+    let binary = folder.join("clearfilm");
+    assert!(
+        binary.is_file(),
+        "expected {}, found none: run `cargo test --workspace`",
+        binary.display()
+    );
+    binary
+}
+
+/// A port of loopback that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Looks until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = SystemClock.monotonic();
+    while !condition() {
+        let waited = SystemClock.monotonic().duration_since(begun);
+        assert!(waited < DEADLINE, "expected {what} within {DEADLINE:?}, found nothing");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A process that ends with the test.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// `SIGTERM`, and the end.
+    pub(crate) fn terminate(mut self) {
+        self.signal("-TERM");
+        self.0.wait().expect("it ends");
+    }
+
+    /// `SIGKILL`, and the end.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it ends");
+    }
+
+    /// `SIGTERM` to the process that this one started (`strace` holds back its own), and the end.
+    pub(crate) fn terminate_child(mut self) {
+        let status = Command::new("pkill").args(["-TERM", "-P", &self.0.id().to_string()]).status();
+        assert!(status.expect("pkill is there").success(), "it has a child");
+        self.0.wait().expect("it ends");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(status.expect("kill is there").success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A real mosquitto in a folder of its own; what it holds outlives a stop.
+pub(crate) struct Broker {
+    folder: tempfile::TempDir,
+    pub(crate) port: u16,
+    process: Option<Process>,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        let mut broker = Self { folder: temporary(), port: free_port(), process: None };
+        let folder = broker.folder.path();
+        let text = format!(
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\n",
+            broker.port,
+            folder.display()
+        );
+        fs::write(folder.join("mosquitto.conf"), text).expect("written");
+        // As root it would give up its rights, and with them its own folder.
+        drop(Command::new("chmod").arg("777").arg(folder).status());
+        broker.again();
+        broker
+    }
+
+    /// Starts it again after a [`Broker::stop`].
+    pub(crate) fn again(&mut self) {
+        let conf = self.folder.path().join("mosquitto.conf");
+        let child = Command::new("mosquitto")
+            .arg("-c")
+            .arg(conf)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(Process(child.expect("mosquitto is installed")));
+        wait_until("a broker", || {
+            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
+        });
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.terminate();
+        }
+    }
+}
+
+/// One message as `mosquitto_sub` saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) topic: String,
+    pub(crate) expiry_s: Option<u32>,
+    pub(crate) envelope: Value,
+}
+
+impl Seen {
+    /// The last level of the topic.
+    pub(crate) fn kind(&self) -> &str {
+        self.topic.rsplit('/').next().expect("a topic has levels")
+    }
+
+    /// The exam, of an exam message.
+    pub(crate) fn exam(&self) -> Option<&str> {
+        self.topic.split_once("/exam/").map(|(_, rest)| rest.split('/').next().expect("a key"))
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.envelope["id"].as_str().expect("an id")
+    }
+}
+
+/// A `mosquitto_sub` with MQTT 5, at least once, on everything of Clearfilm.
+pub(crate) struct Subscriber {
+    process: Process,
+    lines: Receiver<Seen>,
+}
+
+impl Subscriber {
+    /// `more` are further arguments.
+    pub(crate) fn start(port: u16, more: &[&str]) -> Self {
+        let mut child = Command::new("mosquitto_sub")
+            .args([
+                "-V",
+                "5",
+                "-q",
+                "1",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-t",
+                "clearfilm/v1/#",
+                "-F",
+                "%t\t%E\t%p",
+            ])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto_sub is installed");
+        let out = child.stdout.take().expect("piped");
+        let (sender, lines) = sync_channel(LINES_MAX);
+        let reading = std::thread::Builder::new().name("subscriber".into()).spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let mut parts = line.splitn(3, '\t');
+                let topic = parts.next().unwrap_or_default().to_owned();
+                let expiry_s = parts.next().and_then(|e| e.parse().ok());
+                let envelope =
+                    serde_json::from_str(parts.next().unwrap_or_default()).unwrap_or(Value::Null);
+                if sender.send(Seen { topic, expiry_s, envelope }).is_err() {
+                    return;
+                }
+            }
+        });
+        drop(reading.expect("a thread can be started"));
+        Self { process: Process(child), lines }
+    }
+
+    /// Subscribes under a lasting session and leaves again: from then on the broker keeps for it.
+    pub(crate) fn start_known(port: u16, more: &[&str]) {
+        let status = Command::new("mosquitto_sub")
+            .args([
+                "-V",
+                "5",
+                "-q",
+                "1",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-t",
+                "clearfilm/v1/#",
+                "-E",
+            ])
+            .args(more)
+            .status();
+        assert!(status.expect("mosquitto_sub is installed").success(), "a session is made");
+    }
+
+    /// Everything that arrives until `enough` of it has.
+    #[track_caller]
+    #[expect(clippy::panic, reason = "what does not arrive fails the test")]
+    pub(crate) fn until(&self, what: &str, seen: &mut Vec<Seen>, enough: impl Fn(&[Seen]) -> bool) {
+        let begun = SystemClock.monotonic();
+        while !enough(seen) {
+            let left = DEADLINE.saturating_sub(SystemClock.monotonic().duration_since(begun));
+            match self.lines.recv_timeout(left) {
+                Ok(message) => seen.push(message),
+                Err(RecvTimeoutError::Timeout) => {
+                    let kinds: Vec<String> = seen.iter().map(|s| s.topic.clone()).collect();
+                    panic!(
+                        "expected {what} within {DEADLINE:?}, found {} messages, the last {:?}",
+                        seen.len(),
+                        kinds.last()
+                    )
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("expected {what}, found that mosquitto_sub ended")
+                }
+            }
+        }
+    }
+
+    pub(crate) fn end(self) {
+        self.process.terminate();
+    }
+}
+
+/// How many messages of a kind there are.
+pub(crate) fn count(seen: &[Seen], kind: &str) -> usize {
+    seen.iter().filter(|s| s.kind() == kind).count()
+}
+
+/// Exams that were told to be published.
+pub(crate) fn published(seen: &[Seen]) -> usize {
+    seen.iter()
+        .filter(|s| s.kind() == "state" && s.envelope["payload"]["state"] == "published")
+        .count()
+}
+
+/// A folder with the configuration and the storage of one appliance.
+pub(crate) struct Site {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) port: u16,
+}
+
+impl Site {
+    /// `more` is added to the configuration's `[mqtt]` section.
+    pub(crate) fn new(broker: u16, more: &str) -> Self {
+        let site = Self { folder: temporary(), port: free_port() };
+        let storage = site.folder.path().join("storage");
+        let text = format!(
+            "[unit]\nsite = \"north\"\nname = \"north-dx-2\"\n\
+             [dicom.scp]\nlisten = \"127.0.0.1:{}\"\nunknown_peers = \"accept\"\nsop_classes = [\"CR\", \"DX\", \"DX-processing\", \"SC\"]\n\
+             [engine]\norder = [\"tract\"]\n\
+             [storage]\npath = {:?}\nfree_min = \"1MiB\"\n\
+             [bundle]\nunvalidated = true\n\
+             [telemetry]\nlog = \"warn\"\n\
+             [mqtt]\nurl = \"mqtt://127.0.0.1:{broker}\"\nretry_max = \"1s\"\n{more}\n",
+            site.port, storage
+        );
+        fs::write(site.folder.path().join("config.toml"), text).expect("written");
+        site
+    }
+
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.folder.path().join("storage")
+    }
+
+    /// `clearfilm run`, once it answers a C-ECHO.
+    pub(crate) fn run(&self) -> Process {
+        self.run_by(&mut Command::new(binary()))
+    }
+
+    /// The same by a command that the binary's arguments are added to.
+    pub(crate) fn run_by(&self, command: &mut Command) -> Process {
+        let config = self.folder.path().join("config.toml");
+        let process =
+            Process(command.arg("run").arg("--config").arg(config).spawn().expect("it starts"));
+        wait_until("an answer to C-ECHO", || {
+            send::echo(self.address(), "CLEARFILM", "TEST").is_ok_and(|s| s == 0)
+        });
+        process
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Sends a file by DCMTK's `storescu`.
+    pub(crate) fn storescu(&self, files: &[PathBuf]) {
+        let status = Command::new("storescu")
+            .args(["-aec", "CLEARFILM", "-aet", "TEST", "-xe", "127.0.0.1", &self.port.to_string()])
+            .args(files)
+            .status();
+        assert!(status.expect("storescu is installed").success(), "storescu failed on {files:?}");
+    }
+
+    /// The exam key that this site gives a study.
+    pub(crate) fn exam(&self, study: &Uid) -> String {
+        let hex =
+            fs::read_to_string(self.storage().join("site.key")).expect("the site has a secret");
+        let digits = hex.trim().as_bytes();
+        let byte = |at: usize| {
+            u8::from_str_radix(std::str::from_utf8(&digits[2 * at..2 * at + 2]).expect("ASCII"), 16)
+        };
+        let secret = std::array::from_fn(|at| byte(at).expect("hexadecimal"));
+        ExamKey::of_study(&SiteSecret::from_bytes(secret), study).to_string()
+    }
+}
+
+/// A small phantom of a study of its own: fast to draw and to send.
+pub(crate) fn small(seed: u64) -> (Vec<u8>, Uid) {
+    let encoding = Encoding {
+        rows: 200,
+        columns: 160,
+        bits_stored: 12,
+        photometric: Photometric::Monochrome2,
+    };
+    phantom(seed, &encoding)
+}
+
+/// A phantom and its study.
+pub(crate) fn phantom(seed: u64, encoding: &Encoding) -> (Vec<u8>, Uid) {
+    let variant = Variant::ALL[usize::try_from(seed).expect("small") % Variant::ALL.len()];
+    let phantom = Phantom { seed, projection: Projection::Pa, variant };
+    (phantom.to_dicom(encoding).expect("drawn"), phantom.study_uid(encoding))
+}
+
+pub(crate) fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// The real radiographs, where they are; says loudly where they are not.
+pub(crate) fn radiographs(what: &str) -> Option<PathBuf> {
+    let folder = clearfilm_tests::root().join("../shared/data");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("!! SKIPPED: {what}: no radiographs at ../shared/data");
+    None
+}
+
+/// Files of a folder with this ending, sorted.
+pub(crate) fn files_in(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten().map(|e| e.path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|p| p.extension().is_some_and(|e| e == ending)).collect();
+    files.sort();
+    files
+}
