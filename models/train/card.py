@@ -89,7 +89,7 @@ def table(f: dict) -> str:
 
 A phantom shows one variant at a time, each equally often, and probabilities are calibrated to that: they mean nothing at another prevalence.
 The last column is not accuracy: it is a warning that what was fitted on phantoms does not carry over to radiographs.
-The rule for thresholds was settled after test figures had been seen, so sensitivity and specificity are a little optimistic; the AUROC does not depend on it.
+The rule for thresholds was changed twice after test figures had been seen (best F1, then 95 % specificity, then the same on normal phantoms), so sensitivity and specificity are optimistic; the AUROC does not depend on it.
 The encoder learnt the variants from training phantoms of the same generator, so these figures say how it reads that generator, not more.
 Between the engines (int8, and stripped to fp32) probabilities of test phantoms differ by {e['mean']:.3f} on average, {e['p99']:.3f} at the 99th percentile and {e['max']:.3f} at most; another decision follows for {differ}.
 The nodule finding is weak, and its decisions depend on the engine most.

@@ -1,6 +1,7 @@
 //! The verbs. Results go to stdout, logs to stderr; exit 0 ok, 1 failed, 2 usage, 3 not ready,
 //! 4 invalid configuration or bundle.
 
+mod bench;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -57,6 +58,8 @@ enum Verb {
     Selftest(selftest::Selftest),
     /// Draw phantoms: chest radiographs that no patient ever had, as DICOM or PNG.
     Phantom(phantom::Phantom),
+    /// Measure each stage of a reading on one drawn object.
+    Bench(bench::Bench),
     /// Subscribe to the broker and print messages as they arrive.
     Watch(watch::Watch),
     /// Write the encoder's input pixels of files to safetensors, for training.
@@ -87,6 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Check(check) => check::run(&check),
         Verb::Selftest(selftest) => selftest::run(&selftest),
         Verb::Phantom(phantom) => phantom::run(&phantom),
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Watch(watch) => watch::run(&watch),
         Verb::Pixels(pixels) => pixels::run(&pixels),
     }

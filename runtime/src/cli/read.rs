@@ -37,7 +37,8 @@ pub(crate) struct Read {
     json: bool,
 }
 
-fn engine(text: &str) -> Result<EngineChoice, String> {
+/// An engine by its name in the configuration.
+pub(super) fn engine(text: &str) -> Result<EngineChoice, String> {
     match text {
         "cpu" => Ok(EngineChoice::Cpu),
         "tract" => Ok(EngineChoice::Tract),
