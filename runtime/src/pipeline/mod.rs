@@ -246,7 +246,7 @@ fn publisher(shared: &Arc<Shared>) -> Publisher {
             let problem = health.engines.borrow().problem.clone();
             health.health.summary(problem.as_deref())
         }),
-        connected: watch::Sender::new(false),
+        born: None,
     }
 }
 

@@ -42,7 +42,6 @@ pub(super) async fn serve(
     let poller: JoinHandle<()> = tokio::spawn(poll(events, sender));
     let outcome = async {
         let window = greeted(&mut polled, window).await?;
-        publisher.connected.send_replace(true);
         tracing::info!(broker = %publisher.mqtt.url, "connected");
         let mut session = Session {
             publisher,
@@ -136,7 +135,7 @@ impl Publisher {
         &self,
         channel: DeviceChannel,
         payload: serde_json::Value,
-    ) -> Result<(), PublishError> {
+    ) -> Result<u64, PublishError> {
         let what = What::Device { channel, id: MessageId::new(), payload };
         let row = OutboxRow { v: VALUE_VERSION, what, time: self.clock.now() };
         Ok(block_in_place(|| self.store.enqueue(&row))?)
@@ -162,14 +161,19 @@ impl Session<'_> {
     /// Says that the device is here, and what it is.
     fn birth(&mut self) -> Result<(), PublishError> {
         let publisher = &mut *self.publisher;
-        publisher.enqueue(
-            DeviceChannel::Status,
-            status_payload("online", publisher.clock.now(), publisher.device.boot),
-        )?;
+        // A broker that takes connections and no messages must not fill the outbox with births.
+        if let Some(born) = publisher.born
+            && publisher.store.queued(born)?
+        {
+            return Ok(());
+        }
+        let online = status_payload("online", publisher.clock.now(), publisher.device.boot);
+        publisher.born = Some(publisher.enqueue(DeviceChannel::Status, online)?);
         let about = publisher.about.borrow_and_update().clone();
         publisher.enqueue(DeviceChannel::About, about)?;
         let health = (publisher.health)();
-        publisher.enqueue(DeviceChannel::Health, health)
+        publisher.enqueue(DeviceChannel::Health, health)?;
+        Ok(())
     }
 
     async fn run(

@@ -57,8 +57,8 @@ pub struct Publisher {
     pub about: watch::Receiver<Value>,
     /// Makes the payload of `health`.
     pub health: Box<dyn Fn() -> Value + Send + Sync>,
-    /// True as long as a broker takes messages.
-    pub connected: watch::Sender<bool>,
+    /// The last birth that was queued: while it waits, another connection queues none.
+    pub born: Option<u64>,
 }
 
 /// Why a connection ended.
@@ -91,7 +91,6 @@ impl Publisher {
         loop {
             let before = self.clock.monotonic();
             let ended = connection::serve(&mut self, &mut stop).await;
-            self.connected.send_replace(false);
             let Err(error) = ended else { return };
             if *stop.borrow() {
                 return;

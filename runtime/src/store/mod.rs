@@ -196,16 +196,17 @@ impl Store {
         self.sync(sequence)
     }
 
-    /// Appends one message and syncs.
+    /// Appends one message and syncs; gives its sequence number.
     ///
     /// # Errors
     /// The store fails.
-    pub fn enqueue(&self, row: &OutboxRow) -> Result<(), StoreError> {
+    pub fn enqueue(&self, row: &OutboxRow) -> Result<u64, StoreError> {
         let sequence =
             (&self.outbox, &self.meta).transaction(|(outbox, meta)| append(outbox, meta, row));
         let sequence = sequence.map_err(|e| failed("queueing a message", e))?;
         self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-        self.sync(sequence)
+        self.sync(sequence)?;
+        Ok(sequence)
     }
 
     /// Removes a message that the broker acknowledged and appends `next`, where one follows.
@@ -270,6 +271,15 @@ impl Store {
             .map(|(_, value)| parse::<OutboxRow>("outbox", &value))
             .transpose()
             .map(|row| row.map(|r| r.time))
+    }
+
+    /// Does this message still wait for the broker?
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn queued(&self, sequence: u64) -> Result<bool, StoreError> {
+        let found = self.outbox.contains_key(sequence.to_be_bytes());
+        found.map_err(|source| StoreError::Sled { action: "reading the outbox", source })
     }
 
     /// Ids of accepted instances that were not read yet, oldest first, at most `count`.

@@ -133,7 +133,9 @@ fn a_delivered_message_leaves_once_and_its_successor_comes_once() {
     let store = kept.open();
     kept.accept(&store, "1.2.3.4", b"one");
     let (_, next) = store.outbox_after(0, 1).expect("read").remove(0);
+    assert!(store.queued(1).expect("read"));
     store.delivered(1, Some(&next)).expect("removed");
+    assert!(!store.queued(1).expect("read"));
     store.delivered(1, Some(&next)).expect("removed before");
     assert_eq!((sequences(&store), store.outbox_rows()), (vec![2], 1));
 }
