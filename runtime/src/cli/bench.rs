@@ -13,8 +13,8 @@ use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
 use clearfilm::{decode, preprocess, reading, selftest, sparse};
 use serde_json::json;
 
-use super::Configured;
 use super::read::engine;
+use super::{Configured, INVALID, NOT_READY};
 
 /// Measure each stage of a reading on one drawn object.
 ///
@@ -54,8 +54,20 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         config.engine.order = vec![choice];
     }
     config.bundle.unvalidated = true;
-    let bundle = Bundle::load(&config.bundle)?;
-    let (mut encoder, _) = selftest::start_engine(&bundle, &config.engine)?;
+    let bundle = match Bundle::load(&config.bundle) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            anstream::eprintln!("clearfilm: {error}");
+            return Ok(ExitCode::from(INVALID));
+        }
+    };
+    let (mut encoder, _) = match selftest::start_engine(&bundle, &config.engine) {
+        Ok(started) => started,
+        Err(error) => {
+            anstream::eprintln!("clearfilm: {error}");
+            return Ok(ExitCode::from(NOT_READY));
+        }
+    };
     let encoding = Encoding {
         rows: bench.rows,
         columns: bench.columns,
@@ -112,7 +124,8 @@ fn print(bench: &Bench, encoder: &dyn Encoder, times: &mut [Vec<Duration>]) -> a
     let mut rows = Vec::new();
     for (stage, times) in STAGES.iter().zip(times) {
         times.sort_unstable();
-        let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+        let at =
+            |percent: usize| times[(times.len() * percent).div_ceil(100) - 1].as_secs_f64() * 1e3;
         rows.push((stage, at(50), at(99)));
     }
     let engine = encoder.engine();
