@@ -17,17 +17,22 @@ use clearfilm::sparse;
 
 use crate::peers::{files_in, radiographs};
 
-/// Decisions must be equal wherever a probability is at least this far from its threshold.
-const DECISION_MARGIN: f64 = 0.02;
-
 /// A probability that moves by more than this follows from what was changed.
 const MOVED: f64 = 0.02;
 
 /// Sum of shares against a value, relative.
 const SHARES: f32 = 1e-4;
 
-/// Largest difference of a probability between int8 on ONNX Runtime and stripped fp32 on tract,
-/// where the embedding's centred cosine may be as low as 0.95.
+/// Least cosine of two engines' embeddings of one image. Embeddings of this bundle hardly share a
+/// mean, so that the plain cosine is no milder than the centred one; 0.984 was the worst of 80.
+const COSINE: f32 = 0.98;
+
+/// The same after subtracting the mean embedding of all images, which they have in common.
+const CENTRED_COSINE: f32 = 0.95;
+
+/// Largest difference of a probability between int8 on ONNX Runtime and fp32 on tract; measured
+/// on this bundle, whose quantisation is coarse. Decisions agree wherever both probabilities are
+/// farther from every threshold.
 const PROBABILITY: f64 = 0.25;
 
 fn bundle() -> Bundle {
@@ -171,23 +176,34 @@ fn tract_and_onnx_runtime_agree_within_the_named_tolerances() {
     }
     let mut frames = phantoms(40);
     frames.extend(real(40));
-    let (mut compared, mut near, mut worst) = (0, 0, 0.0_f64);
-    for frame in &frames {
-        let [tract, ort] = [0, 1].map(|engine| {
-            read(frame, &bundle, &policy(), engines[engine].1.as_mut()).expect("read")
-        });
-        for (a, b) in tract.findings.iter().zip(&ort.findings) {
-            compared += 1;
-            worst = worst.max((a.probability - b.probability).abs());
-            let margin =
-                (a.probability - a.threshold).abs().max((b.probability - b.threshold).abs());
-            near += usize::from(a.decision != b.decision && margin >= DECISION_MARGIN);
-        }
+    let both =
+        |engine: usize, engines: &mut Vec<(&str, Box<dyn Encoder>)>| -> Vec<(Vec<f32>, Vec<f64>)> {
+            let encoder = engines[engine].1.as_mut();
+            frames.iter().map(|frame| outputs(&bundle, frame, encoder)).collect()
+        };
+    let (tract, ort) = (both(0, &mut engines), both(1, &mut engines));
+    let mean: Vec<f32> = (0..bundle.manifest.head.d_model)
+        .map(|at| {
+            tract.iter().map(|(e, _)| e[at]).sum::<f32>()
+                / tract.iter().map(|_| 1.0_f32).sum::<f32>()
+        })
+        .collect();
+    let centred = |e: &[f32]| -> Vec<f32> { e.iter().zip(&mean).map(|(e, m)| e - m).collect() };
+    let (mut raw, mut less_mean, mut difference) = (1.0_f32, 1.0_f32, 0.0_f64);
+    for ((e, p), (f, q)) in tract.iter().zip(&ort) {
+        raw = raw.min(cosine(e, f));
+        less_mean = less_mean.min(cosine(&centred(e), &centred(f)));
+        difference = p.iter().zip(q).map(|(p, q)| (p - q).abs()).fold(difference, f64::max);
     }
     eprintln!(
-        "{compared} findings compared: largest difference {worst:.4}, {near} other decisions beyond the margin"
+        "{} images, worst: cosine {raw:.5}, centred {less_mean:.4}, probability {difference:.4}",
+        frames.len()
     );
-    assert!(compared > 0 && worst <= PROBABILITY, "expected at most {PROBABILITY}, found {worst}");
+    assert!(raw >= COSINE && less_mean >= CENTRED_COSINE && difference <= PROBABILITY);
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 /// The SAE with its rows in another order: every latent answers to another's name.
@@ -228,12 +244,19 @@ fn shuffling_the_features_moves_the_findings() {
 }
 
 fn probabilities(bundle: &Bundle, frame: &Frame, encoder: &mut dyn Encoder) -> Vec<f64> {
+    outputs(bundle, frame, encoder).1
+}
+
+/// The embedding, and the probability of every finding, shown or not.
+fn outputs(bundle: &Bundle, frame: &Frame, encoder: &mut dyn Encoder) -> (Vec<f32>, Vec<f64>) {
     let input = preprocess::input_of(&preprocess::render(frame), &bundle.manifest.input);
     let tokens = encoder.encode(&input).expect("encoded");
-    let code = sparse::encode(&bundle.sae, &tokens, &embed(&tokens, &bundle.head));
-    let rules = &bundle.rules.findings;
-    let probability = |rule| score(rule, &code.image);
-    rules.iter().map(|rule| rule.calibration.probability(probability(rule))).collect()
+    let embedding = embed(&tokens, &bundle.head);
+    let code = sparse::encode(&bundle.sae, &tokens, &embedding);
+    let rules = bundle.rules.findings.iter();
+    let probabilities =
+        rules.map(|rule| rule.calibration.probability(score(rule, &code.image))).collect();
+    (embedding.values, probabilities)
 }
 
 #[test]
