@@ -65,6 +65,8 @@ pub struct Store {
     meta: Tree,
     inbox_rows: AtomicUsize,
     outbox_rows: AtomicUsize,
+    /// Counted once at the start: sled counts by reading everything.
+    kept_readings: AtomicUsize,
     /// Sequence numbers up to this one are synced; nothing above it may leave the device.
     durable: AtomicU64,
 }
@@ -192,6 +194,7 @@ impl Store {
         });
         let sequence = sequence.map_err(|e| failed("committing a reading", e))?;
         self.inbox_rows.fetch_sub(1, Ordering::SeqCst);
+        self.kept_readings.fetch_add(1, Ordering::SeqCst);
         self.outbox_rows.fetch_add(commit.messages.len(), Ordering::SeqCst);
         self.sync(sequence)
     }
@@ -353,7 +356,7 @@ impl Store {
     /// Readings kept.
     #[must_use]
     pub fn readings(&self) -> usize {
-        self.readings.len()
+        self.kept_readings.load(Ordering::SeqCst)
     }
 
     /// The one function that makes things durable: flush, then sync sled's file; after it every

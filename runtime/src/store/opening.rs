@@ -104,6 +104,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         meta: tree("meta")?,
         inbox_rows: AtomicUsize::new(0),
         outbox_rows: AtomicUsize::new(0),
+        kept_readings: AtomicUsize::new(0),
         durable: AtomicU64::new(0),
         db,
     };
@@ -120,6 +121,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
     let store = Store {
         inbox_rows: AtomicUsize::new(store.inbox.len()),
         outbox_rows: AtomicUsize::new(store.outbox.len()),
+        kept_readings: AtomicUsize::new(store.readings.len()),
         ..store
     };
     store.sync(last)?;
