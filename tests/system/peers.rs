@@ -168,21 +168,8 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// `more` are further arguments.
     pub(crate) fn start(port: u16, more: &[&str]) -> Self {
-        let mut child = Command::new("mosquitto_sub")
-            .args([
-                "-V",
-                "5",
-                "-q",
-                "1",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-t",
-                "clearfilm/v1/#",
-                "-F",
-                "%t\t%E\t%p",
-            ])
+        let mut child = Self::command(port)
+            .args(["-F", "%t\t%E\t%p"])
             .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -206,24 +193,16 @@ impl Subscriber {
         Self { process: Process(child), lines }
     }
 
+    fn command(port: u16) -> Command {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-V", "5", "-q", "1", "-h", "127.0.0.1", "-t", "clearfilm/v1/#", "-p"]);
+        command.arg(port.to_string());
+        command
+    }
+
     /// Subscribes under a lasting session and leaves again: from then on the broker keeps for it.
     pub(crate) fn start_known(port: u16, more: &[&str]) {
-        let status = Command::new("mosquitto_sub")
-            .args([
-                "-V",
-                "5",
-                "-q",
-                "1",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-t",
-                "clearfilm/v1/#",
-                "-E",
-            ])
-            .args(more)
-            .status();
+        let status = Self::command(port).arg("-E").args(more).status();
         assert!(status.expect("mosquitto_sub is installed").success(), "a session is made");
     }
 

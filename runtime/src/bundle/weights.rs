@@ -53,7 +53,7 @@ impl Weights {
         match self {
             Self::F32(matrix) => dot(matrix.row(index), x),
             Self::Int8 { columns, values, scale } => {
-                dot_int8(&values[index * columns..][..*columns], x) * scale[index]
+                dot_of(&values[index * columns..][..*columns], x) * scale[index]
             }
         }
     }
@@ -99,32 +99,21 @@ const LANES: usize = 8;
 /// The compiler may vectorise this but never reorders it.
 #[must_use]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; LANES];
-    let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail = blocks_a.remainder().iter().zip(blocks_b.remainder());
-    for (x, y) in blocks_a.zip(blocks_b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
-        }
-    }
-    for (lane, (x, y)) in lanes.iter_mut().zip(tail) {
-        *lane += x * y;
-    }
-    pairwise(lanes)
+    dot_of(a, b)
 }
 
-/// [`dot`] with int8 weights, scale left out.
-fn dot_int8(a: &[i8], b: &[f32]) -> f32 {
+/// [`dot`] with weights of either form; of int8 ones the scale is left out.
+fn dot_of<T: Copy + Into<f32>>(a: &[T], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (blocks_a, blocks_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let tail = blocks_a.remainder().iter().zip(blocks_b.remainder());
     for (x, y) in blocks_a.zip(blocks_b) {
         for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += f32::from(*x) * y;
+            *lane += (*x).into() * y;
         }
     }
     for (lane, (x, y)) in lanes.iter_mut().zip(tail) {
-        *lane += f32::from(*x) * y;
+        *lane += (*x).into() * y;
     }
     pairwise(lanes)
 }
