@@ -66,7 +66,7 @@ impl Default for Storage {
             free_min: ByteSize::gib(2),
             cache: ByteSize::mib(32),
             inbox_rows: 10_000,
-            attempts: 2,
+            attempts: 10,
             keep_images: Duration::from_secs(72 * 3600),
         }
     }
