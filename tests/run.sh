@@ -28,7 +28,7 @@ have() {
 install_peers() {
     local packages=() need
     # What is asked for, and the package that brings it.
-    for need in cc:gcc cc:libc6-dev git:git venv:python3-venv storescu:dcmtk mosquitto:mosquitto \
+    for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk mosquitto:mosquitto \
         mosquitto_sub:mosquitto-clients strace:strace shellcheck:shellcheck; do
         have "${need%%:*}" || packages+=("${need##*:}")
     done
@@ -57,7 +57,8 @@ install_python() {
         printf 'tests/run.sh: expected libonnxruntime.so.* under %s, found none\n' "$venv" >&2
         exit 1
     fi
-    export CLEARFILM_TEST_ORT
+    CLEARFILM_TEST_PYTHON="$PWD/$venv/bin/python"
+    export CLEARFILM_TEST_ORT CLEARFILM_TEST_PYTHON
 }
 
 check_scripts() {

@@ -207,15 +207,7 @@ mod tests {
     use crate::decode::Grey;
 
     fn frame(facts: Facts) -> Frame {
-        let grey = Grey {
-            bits_stored: 8,
-            signed: false,
-            inverted: false,
-            slope: 1.0,
-            intercept: 0.0,
-            window: None,
-        };
-        Frame { rows: 0, columns: 0, samples: Vec::new(), grey, facts }
+        Frame { rows: 0, columns: 0, samples: Vec::new(), grey: Grey::plain(8), facts }
     }
 
     fn chest() -> Facts {

@@ -2,6 +2,7 @@
 //! system tests.
 
 mod durable;
+mod encodings;
 mod engines;
 mod faults;
 mod peers;

@@ -9,6 +9,7 @@ mod log;
 mod phantom;
 mod pixels;
 mod read;
+mod render;
 mod run;
 mod selftest;
 mod show;
@@ -52,6 +53,8 @@ enum Verb {
     Demo(demo::Demo),
     /// Read files (DICOM, PNG, JPEG) and print findings and draft.
     Read(read::Read),
+    /// Write a picture as it was understood: grey as displayed, or the stored values.
+    Render(render::Render),
     /// Check a configuration and print every effective value with its origin.
     Check(check::Check),
     /// Run the bundle's golden images on each engine and compare.
@@ -87,6 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "demo")]
         Verb::Demo(demo) => demo::run(&demo),
         Verb::Read(read) => read::run(&read),
+        Verb::Render(render) => render::run(&render),
         Verb::Check(check) => check::run(&check),
         Verb::Selftest(selftest) => selftest::run(&selftest),
         Verb::Phantom(phantom) => phantom::run(&phantom),

@@ -2,19 +2,16 @@
 
 use std::borrow::Cow;
 
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::tags;
 
 use super::elements::Elements;
-use super::{DecodeError, Frame, Grey, Window, facts, pixels, within};
+use super::{DecodeError, Frame, facts, grey, pixels, within};
 use crate::config::{self, DicomLimits};
 use crate::id::Uid;
-use crate::ingest::structure;
+use crate::ingest::{structure, syntax};
 
 /// Bytes before the prefix `DICM` (PS3.10 7.1).
 const PREAMBLE: usize = 128;
-
-/// Retired (PS3.5 A.3), but archives hold it.
-const EXPLICIT_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
 /// Everything behind the prefix: file meta group and data set.
 pub(super) fn behind_prefix(bytes: &[u8]) -> Option<&[u8]> {
@@ -29,18 +26,14 @@ pub(super) fn decode(
     limits: &config::Decode,
     structure: &DicomLimits,
 ) -> Result<Frame, DecodeError> {
-    let (syntax, data_set) = meta(file)?;
-    let data_set = match syntax {
-        uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => {
-            Cow::Owned(structure::inflate(data_set, limits.inflated.as_u64())?)
-        }
-        uids::IMPLICIT_VR_LITTLE_ENDIAN | uids::EXPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_BIG_ENDIAN => {
-            Cow::Borrowed(data_set)
-        }
-        compressed if pixels::is_decodable(compressed) => Cow::Borrowed(data_set),
-        other => return Err(unsupported(other)),
+    let (uid, data_set) = meta(file)?;
+    let syntax = syntax::of(uid).ok_or_else(|| unsupported(uid))?;
+    let data_set = if syntax.deflated {
+        Cow::Owned(structure::inflate(data_set, limits.inflated.as_u64())?)
+    } else {
+        Cow::Borrowed(data_set)
     };
-    let elements = Elements::find(&data_set, syntax, structure)?;
+    let elements = Elements::find(&data_set, syntax.uid, structure)?;
     if !elements.has_pixels() {
         return Err(DecodeError::PixelsMissing);
     }
@@ -50,7 +43,7 @@ pub(super) fn decode(
         rows: layout.rows,
         columns: layout.columns,
         samples,
-        grey: grey(&elements, &layout)?,
+        grey: grey::grey(&elements, &layout)?,
         facts: facts::facts(&elements),
     })
 }
@@ -154,58 +147,4 @@ fn layout(elements: &Elements<'_>, limits: &config::Decode) -> Result<Layout, De
         };
     let (rows, columns) = (rows.into(), columns.into());
     Ok(Layout { rows, columns, bits_allocated, bits_stored, high_bit, signed, inverted })
-}
-
-fn grey(elements: &Elements<'_>, layout: &Layout) -> Result<Grey, DecodeError> {
-    let slope = elements.decimal(tags::RESCALE_SLOPE, "Rescale Slope")?.unwrap_or(1.0);
-    if slope.abs() < f64::MIN_POSITIVE {
-        let (expected, found) = ("another number than 0".into(), "0".into());
-        return Err(DecodeError::Attribute { name: "Rescale Slope", expected, found });
-    }
-    warn_of_what_is_not_applied(elements, layout);
-    Ok(Grey {
-        bits_stored: layout.bits_stored,
-        signed: layout.signed,
-        inverted: layout.inverted,
-        slope,
-        intercept: elements.decimal(tags::RESCALE_INTERCEPT, "Rescale Intercept")?.unwrap_or(0.0),
-        window: window(elements)?,
-    })
-}
-
-/// The first window; PS3.3 C.11.2.1.2.1: the width of a LINEAR window is at least 1.
-fn window(elements: &Elements<'_>) -> Result<Option<Window>, DecodeError> {
-    let center = elements.decimal(tags::WINDOW_CENTER, "Window Center")?;
-    let width = elements.decimal(tags::WINDOW_WIDTH, "Window Width")?;
-    Ok(center
-        .zip(width)
-        .filter(|(_, width)| *width >= 1.0)
-        .map(|(center, width)| Window { center, width }))
-}
-
-/// Photometric Interpretation decides over a contradicting Presentation LUT Shape, because some
-/// makers write a wrong one; what else would change the grey values is told, not applied.
-fn warn_of_what_is_not_applied(elements: &Elements<'_>, layout: &Layout) {
-    match elements.text(tags::PRESENTATION_LUT_SHAPE) {
-        Some("INVERSE") if !layout.inverted => {
-            tracing::warn!(
-                "Presentation LUT Shape (2050,0020) INVERSE contradicts MONOCHROME2 and is ignored"
-            );
-        }
-        Some("IDENTITY") if layout.inverted => {
-            tracing::warn!(
-                "Presentation LUT Shape (2050,0020) IDENTITY contradicts MONOCHROME1 and is ignored"
-            );
-        }
-        Some(_) | None => {}
-    }
-    if elements.has_sequence(tags::MODALITY_LUT_SEQUENCE) {
-        tracing::warn!("Modality LUT Sequence (0028,3000) is not applied");
-    }
-    if elements.has_sequence(tags::VOILUT_SEQUENCE) {
-        tracing::warn!("VOI LUT Sequence (0028,3010) is not applied");
-    }
-    if elements.text(tags::VOILUT_FUNCTION).is_some_and(|function| function != "LINEAR") {
-        tracing::warn!("VOI LUT Function (0028,1056) other than LINEAR is not applied");
-    }
 }

@@ -113,15 +113,17 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// A value as 16-bit words in the data set's byte order; an odd last byte is left out.
+    pub(super) fn words(&self, bytes: &[u8]) -> Vec<u16> {
+        let word = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+        bytes.chunks_exact(2).map(|pair| word([pair[0], pair[1]])).collect()
+    }
+
     /// A 16-bit unsigned number (VR US); `Ok(None)` where absent.
     pub(super) fn short(&self, tag: Tag, name: &'static str) -> Result<Option<u16>, DecodeError> {
         match self.bytes(tag) {
             None => Ok(None),
-            Some(&[a, b]) => Ok(Some(if self.big_endian {
-                u16::from_be_bytes([a, b])
-            } else {
-                u16::from_le_bytes([a, b])
-            })),
+            Some(bytes @ &[_, _]) => Ok(self.words(bytes).first().copied()),
             Some(bytes) => {
                 let found = format!("{} bytes", bytes.len());
                 Err(DecodeError::Attribute { name, expected: "2 bytes (VR US)".into(), found })

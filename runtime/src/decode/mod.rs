@@ -9,11 +9,13 @@
 mod dicom;
 mod elements;
 mod facts;
+mod grey;
 mod picture;
 mod pixels;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
@@ -23,8 +25,10 @@ use crate::config::{self, DicomLimits};
 use crate::id::Uid;
 use crate::ingest::structure::StructureError;
 
+pub use grey::{Function, Grey, Lut, Modality, Voi, Window};
+
 /// One decoded picture as it was stored, and how its grey values are meant.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Frame {
     /// Rows.
     pub rows: usize,
@@ -38,30 +42,11 @@ pub struct Frame {
     pub facts: Facts,
 }
 
-/// How stored samples become grey, in the order in which it is applied.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Grey {
-    /// Bits Stored (0028,0101), 1 to 16.
-    pub bits_stored: u16,
-    /// Pixel Representation (0028,0103) is two's complement.
-    pub signed: bool,
-    /// Photometric Interpretation (0028,0004) is MONOCHROME1: the least value is white.
-    pub inverted: bool,
-    /// Rescale Slope (0028,1053), not 0.
-    pub slope: f64,
-    /// Rescale Intercept (0028,1052).
-    pub intercept: f64,
-    /// The first VOI window, in rescaled units; none: the full range of stored values.
-    pub window: Option<Window>,
-}
-
-/// A VOI window (0028,1050) and (0028,1051), function LINEAR.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Window {
-    /// Window Center, in rescaled units.
-    pub center: f64,
-    /// Window Width, at least 1.
-    pub width: f64,
+impl fmt::Debug for Frame {
+    /// Its size only: pixels are too many and facts name the patient's exam.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} x {})", self.rows, self.columns)
+    }
 }
 
 /// What the header says of the acquisition; a picture file says nothing.
@@ -158,9 +143,7 @@ pub enum DecodeError {
     #[error(transparent)]
     Structure(#[from] StructureError),
     /// A transfer syntax that is not decoded.
-    #[error(
-        "transfer syntax: expected uncompressed, deflated, RLE, JPEG baseline or JPEG lossless, found {found}"
-    )]
+    #[error("transfer syntax: expected one that is decoded (docs/dicom.md), found {found}")]
     Syntax {
         /// The UID.
         found: String,

@@ -43,14 +43,7 @@ pub(super) fn decode(
         rows: height as usize,
         columns: width as usize,
         samples,
-        grey: Grey {
-            bits_stored,
-            signed: false,
-            inverted: false,
-            slope: 1.0,
-            intercept: 0.0,
-            window: None,
-        },
+        grey: Grey::plain(bits_stored),
         facts: Facts { source: Source::Picture, ..Facts::default() },
     })
 }

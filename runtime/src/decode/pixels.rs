@@ -5,31 +5,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dicom_core::value::{PixelFragmentSequence, Value};
 use dicom_core::{DataElement, PrimitiveValue, VR};
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::tags;
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
 use dicom_pixeldata::PixelDecoder;
 
 use super::DecodeError;
 use super::dicom::Layout;
 use super::elements::Elements;
-
-/// Compressed transfer syntaxes that were measured to come out exact (JPEG baseline: to the last
-/// bits, which differ between processors).
-const DECODABLE: [&str; 4] =
-    [uids::RLE_LOSSLESS, uids::JPEG_BASELINE8_BIT, uids::JPEG_LOSSLESS, uids::JPEG_LOSSLESS_SV1];
-
-/// Is a compressed transfer syntax decoded?
-pub(super) fn is_decodable(syntax: &str) -> bool {
-    DECODABLE.contains(&syntax)
-}
+use crate::ingest::syntax::{Pixels, TransferSyntax};
 
 /// Stored samples `[rows, columns]`, masked and sign-extended.
 pub(super) fn samples(
     elements: &Elements<'_>,
-    syntax: &str,
+    syntax: TransferSyntax,
     layout: &Layout,
 ) -> Result<Vec<i32>, DecodeError> {
-    let (bytes, big_endian) = if is_decodable(syntax) {
+    let (bytes, big_endian) = if syntax.pixels != Pixels::Native {
         (Cow::Owned(decompressed(elements, syntax, layout)?), false)
     } else {
         (native(elements, layout)?, elements.big_endian())
@@ -69,7 +60,7 @@ fn native<'a>(elements: &Elements<'a>, layout: &Layout) -> Result<Cow<'a, [u8]>,
 /// Compressed Pixel Data, by a codec of the registry on an object that holds nothing but pixels.
 fn decompressed(
     elements: &Elements<'_>,
-    syntax: &str,
+    syntax: TransferSyntax,
     layout: &Layout,
 ) -> Result<Vec<u8>, DecodeError> {
     let corrupt = |text: String| DecodeError::Corrupt { what: "compressed Pixel Data", text };
@@ -77,9 +68,10 @@ fn decompressed(
     if fragments.is_empty() {
         return Err(DecodeError::PixelsMissing);
     }
-    if syntax != uids::RLE_LOSSLESS {
+    if syntax.pixels != Pixels::Rle {
         let expected = (layout.rows, layout.columns);
-        let found = fragments.first().and_then(|f| jpeg_size(f));
+        let size = if syntax.pixels == Pixels::Jpeg2000 { jpeg_2000_size } else { jpeg_size };
+        let found = fragments.first().and_then(|f| size(f));
         if found != Some(expected) {
             return Err(corrupt(format!(
                 "expected a JPEG of {expected:?} rows and columns, found {found:?}"
@@ -89,7 +81,7 @@ fn decompressed(
     let object = object(&fragments, layout)
         .with_meta(
             FileMetaTableBuilder::new()
-                .transfer_syntax(syntax)
+                .transfer_syntax(syntax.uid)
                 .media_storage_sop_class_uid("")
                 .media_storage_sop_instance_uid(""),
         )
@@ -129,7 +121,7 @@ fn object(fragments: &[&[u8]], layout: &Layout) -> InMemDicomObject {
     ])
 }
 
-/// Rows and columns of a JPEG's frame header (ISO/IEC 10918-1 B.2.2), found before a codec
+/// Rows and columns of a JPEG's or JPEG-LS' frame header (ISO/IEC 10918-1 B.2.2), found before a codec
 /// reserves memory for them.
 fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
     let mut rest = stream.strip_prefix(&[0xff, 0xd8])?;
@@ -139,8 +131,8 @@ fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
             rest = &rest[1..];
             continue;
         }
-        // SOF0 to SOF15 but for DHT, JPG and DAC, which stand between them.
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+        // SOF0 to SOF15 but for DHT, JPG and DAC, which stand between them; and SOF55, JPEG-LS.
+        if matches!(marker, 0xc0..=0xcf | 0xf7) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
             let [y0, y1, x0, x1] = *rest.get(5..9)? else { return None };
             return Some((
                 u16::from_be_bytes([y0, y1]).into(),
@@ -149,4 +141,17 @@ fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
         }
         rest = rest.get(2 + usize::from(u16::from_be_bytes([l0, l1]))..)?;
     }
+}
+
+/// Rows and columns of a JPEG 2000 codestream (ISO/IEC 15444-1 A.5.1: SIZ follows SOC at once, and
+/// the image area ends at Xsiz, Ysiz and begins at XOsiz, YOsiz).
+fn jpeg_2000_size(stream: &[u8]) -> Option<(usize, usize)> {
+    let siz = stream.strip_prefix(&[0xff, 0x4f, 0xff, 0x51])?;
+    let number = |at: usize| {
+        let bytes = siz.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_be_bytes(bytes)).ok()
+    };
+    // Lsiz and Rsiz stand before.
+    let (x, y, x0, y0) = (number(4)?, number(8)?, number(12)?, number(16)?);
+    Some((y.checked_sub(y0)?, x.checked_sub(x0)?))
 }

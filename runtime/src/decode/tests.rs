@@ -103,7 +103,7 @@ fn a_plain_object_gives_its_samples_and_facts() {
     assert_eq!(frame.samples, [0, 1, 2, 3, 4, 4095]);
     assert_eq!(frame.facts.modality.as_deref(), Some("DX"));
     assert_eq!(frame.facts.view, View::PA);
-    assert_eq!(frame.grey.window, None);
+    assert_eq!(frame.grey, Grey::plain(12));
 }
 
 #[test]
@@ -133,8 +133,9 @@ fn the_first_window_and_the_rescale_are_taken() {
         element_of(0x28, 0x1053, b"DS", b"2 "),
     ];
     let grey = Object { more: more.concat(), ..Object::default() }.decode().expect("decodes").grey;
-    assert_eq!(grey.window, Some(Window { center: 1047.5, width: 4095.0 }));
-    assert_eq!((grey.slope, grey.intercept), (2.0, -1000.0));
+    let window = Window { center: 1047.5, width: 4095.0, function: Function::Linear };
+    assert_eq!(grey.voi, Voi::Window(window));
+    assert_eq!(grey.modality, Modality::Rescale { slope: 2.0, intercept: -1000.0 });
 }
 
 #[test]
@@ -228,7 +229,8 @@ fn a_whole_rle_segment_is_read_and_a_short_one_is_refused_though_the_codec_break
 fn what_cannot_be_decoded_is_named() {
     let data_set = Object::default().data_set();
     check_refused(
-        decode_bytes(&file("1.2.840.10008.1.2.4.90", &data_set)),
+        // JPEG Extended: no decoder at hand reads its 12 bits.
+        decode_bytes(&file("1.2.840.10008.1.2.4.51", &data_set)),
         "decode-syntax-unsupported",
     );
     check_refused(decode_bytes(b"GIF89a"), "decode-not-an-image");
@@ -257,4 +259,51 @@ fn a_view_and_a_region_that_are_only_coded_are_understood() {
     data_set.splice(at..at, sequence(0x54, 0x220, b"399348003 "));
     let facts = decode_bytes(&file("1.2.840.10008.1.2.1", &data_set)).expect("decodes").facts;
     assert_eq!((facts.view, facts.body_part.as_deref()), (View::AP, Some("CHEST")));
+}
+
+/// A sequence with one item that holds a table.
+fn table(element: u16, descriptor: [u16; 3], data: &[u8]) -> Vec<u8> {
+    let inner = [
+        element_of(0x28, 0x3002, b"US", &descriptor.map(u16::to_le_bytes).concat()),
+        element_of(0x28, 0x3006, b"OW", data),
+    ]
+    .concat();
+    let length = u32::try_from(inner.len()).expect("short").to_le_bytes();
+    element_of(0x28, element, b"SQ", &[b"\xfe\xff\x00\xe0", length.as_slice(), &inner].concat())
+}
+
+#[test]
+fn tables_and_functions_are_read_and_wrong_ones_refused() {
+    let grey = |more: Vec<u8>| Object { more, ..Object::default() }.decode().map(|f| f.grey);
+    let words = [7_u16, 8, 4095].map(u16::to_le_bytes).concat();
+    let lut = |first, bits, entries: [u16; 3]| Lut { first, bits, entries: entries.to_vec() };
+    let both = [table(0x3000, [3, 2, 12], &words), table(0x3010, [3, 0xffff, 16], &words)].concat();
+    let found = grey(both).expect("decodes");
+    assert_eq!(found.modality, Modality::Lut(lut(2, 12, [7, 8, 4095])));
+    assert_eq!(found.voi, Voi::Lut(lut(0xffff, 16, [7, 8, 4095])));
+    // Behind a rescale to negative units the first input is signed.
+    let rescaled =
+        [element_of(0x28, 0x1052, b"DS", b"-1000 "), table(0x3010, [3, 0xffff, 16], &words)];
+    let found = grey(rescaled.concat()).expect("decodes");
+    assert_eq!(found.voi, Voi::Lut(lut(-1, 16, [7, 8, 4095])));
+    // Entries of 8 bits stand packed, or as words where the length says so.
+    let packed = grey(table(0x3010, [3, 0, 8], &[1, 2, 255, 0])).expect("decodes");
+    assert_eq!(packed.voi, Voi::Lut(lut(0, 8, [1, 2, 255])));
+    let wide = grey(table(0x3010, [3, 0, 8], &[1, 0, 2, 0, 255, 0])).expect("decodes");
+    assert_eq!(wide.voi, packed.voi);
+    for (descriptor, data) in [([0, 0, 16], &words), ([4, 0, 16], &words), ([3, 0, 17], &words)] {
+        let object = Object { more: table(0x3010, descriptor, data), ..Object::default() };
+        check_refused(object.decode(), "decode-attribute");
+    }
+    let window = |function: &[u8]| {
+        let center = element_of(0x28, 0x1050, b"DS", b"40");
+        let width = element_of(0x28, 0x1051, b"DS", b".5");
+        grey([center, width, element_of(0x28, 0x1056, b"CS", function)].concat())
+    };
+    let expected = |function| Voi::Window(Window { center: 40.0, width: 0.5, function });
+    assert_eq!(window(b"SIGMOID ").expect("decodes").voi, expected(Function::Sigmoid));
+    assert_eq!(window(b"LINEAR_EXACT").expect("decodes").voi, expected(Function::LinearExact));
+    // PS3.3 C.11.2.1.2.1: a LINEAR window is at least 1 wide.
+    assert_eq!(window(b"LINEAR").expect("decodes").voi, Voi::FullRange);
+    assert!(window(b"GAMMA ").is_err());
 }

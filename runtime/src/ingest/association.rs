@@ -19,18 +19,11 @@ use super::command::{
 };
 use super::facts::{facts_in, preface};
 use super::spool::Writing;
-use super::{Accepted, Instance, Receiver, Refused};
+use super::{Accepted, Instance, Receiver, Refused, syntax};
 use crate::config::{Peer, Scp, SopClass, UnknownPeers};
 
 /// Verification SOP Class (C-ECHO).
 pub(super) const VERIFICATION: &str = "1.2.840.10008.1.1";
-
-/// Transfer syntaxes that are offered: those that `decode` reads.
-pub(super) const TRANSFER_SYNTAXES: [&str; 2] = [
-    // Explicit and implicit VR little endian.
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2",
-];
 
 impl SopClass {
     /// Its UID (PS3.6 A).
@@ -90,8 +83,8 @@ pub(super) async fn handle(socket: TcpStream, receiver: &Receiver) {
     for class in &scp.sop_classes {
         options = options.with_abstract_syntax(class.uid());
     }
-    for syntax in TRANSFER_SYNTAXES {
-        options = options.with_transfer_syntax(syntax);
+    for syntax in syntax::all().filter(|syntax| syntax.offered) {
+        options = options.with_transfer_syntax(syntax.uid);
     }
     match options.establish_async(socket).await {
         Ok(association) => converse(association, socket_option, receiver).await,

@@ -11,6 +11,7 @@ mod facts;
 pub mod send;
 mod spool;
 pub mod structure;
+pub mod syntax;
 
 use std::future::Future;
 use std::sync::Arc;

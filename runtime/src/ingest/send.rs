@@ -9,11 +9,14 @@ use dicom_ul::Pdu;
 use dicom_ul::association::client::ClientAssociationOptions;
 use dicom_ul::pdu::{PDataValue, PDataValueType};
 
-use super::association::{TRANSFER_SYNTAXES, VERIFICATION};
+use super::association::VERIFICATION;
 use super::command::{self, C_ECHO_RQ, C_STORE_RQ};
 
 /// Longest wait for a response: a receiver that syncs to a slow card still answers within it.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The default transfer syntax, which every application entity knows (PS3.5 10.1).
+const IMPLICIT_VR_LITTLE_ENDIAN: &str = "1.2.840.10008.1.2";
 
 /// Why an object was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +105,7 @@ pub fn echo(peer: SocketAddr, called: &str, calling: &str) -> Result<u16, SendEr
             text: e.to_string(),
         }
     };
-    let syntaxes = TRANSFER_SYNTAXES[1..2].to_vec();
+    let syntaxes = vec![IMPLICIT_VR_LITTLE_ENDIAN];
     let mut association = options(called, calling)
         .with_presentation_context(VERIFICATION, syntaxes)
         .establish(peer)
