@@ -83,7 +83,7 @@ std = [0.25]
 n_tokens = 49
 grid = [7, 7]
 d_token = 256
-precision = "int8"
+precision = "int8-weights"
 
 [head]
 d_model = 512

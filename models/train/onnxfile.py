@@ -1,7 +1,7 @@
-"""The encoder as the bundle's ONNX file: int8 by quantise/dequantise pairs, and what that costs.
+"""The encoder as the bundle's ONNX file: int8 weights behind dequantise nodes, and what that costs.
 
-Signed, symmetric, per channel; Conv, MatMul and Gemm only; biases stay fp32. So one file serves
-TensorRT, ONNX Runtime and, with the pairs stripped, tract.
+Signed, symmetric, per channel; Conv, MatMul and Gemm only; biases and activations stay fp32
+(`docs/decisions/0006`). So one file serves TensorRT, ONNX Runtime and, with the nodes folded, tract.
 """
 
 import warnings
@@ -11,24 +11,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnx import helper, numpy_helper
 
 from images import SIDE
 from student import MEAN, STD
 
 OPSET = 18
 QUANTISED = ["Conv", "MatMul", "Gemm"]
-
-
-class Reader(CalibrationDataReader):
-    """Feeds calibration images one by one."""
-
-    def __init__(self, pixels: np.ndarray):
-        self.batches = iter([{"image": values_of(p[None])} for p in pixels])
-
-    def get_next(self):
-        return next(self.batches, None)
 
 
 def values_of(pixels: np.ndarray) -> np.ndarray:
@@ -47,25 +36,37 @@ def export(encoder: torch.nn.Module, path: Path) -> None:
         )
 
 
-def quantise(fp32: Path, out: Path, calibration: np.ndarray, method: CalibrationMethod) -> None:
-    """Writes the int8 file, self-contained and without the tool's opset imports beyond ONNX's."""
-    quantize_static(
-        str(fp32), str(out), Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTISED,
-        calibrate_method=method,
-        extra_options={
-            "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False,
-            # 99.999: the figure of the percentile method's own default; unused by min-max.
-            "CalibPercentile": 99.999,
-            # The tokens leave the network in fp32: nothing after them is quantised.
-            "OpTypesToExcludeOutputQuantization": [],
-        },
-    )
-    model = onnx.load(str(out))
-    kinds = {t.data_type for t in model.graph.initializer}
-    if onnx.TensorProto.INT32 in kinds or onnx.TensorProto.UINT8 in kinds:
-        raise SystemExit(f"{out}: expected int8 weights and fp32 biases, found tensor types {sorted(kinds)}")
+def quantise(fp32: Path, out: Path) -> None:
+    """Writes the file with every weight as int8 and one scale per output channel."""
+    model = onnx.load(str(fp32))
+    graph = model.graph
+    constants = {t.name: t for t in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        name = node.input[1] if node.op_type in QUANTISED else None
+        if name in constants:
+            # Output channels come first in a convolution and a transposed Gemm, last in a product.
+            transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+            axis = 0 if node.op_type == "Conv" or transposed else 1
+            nodes.append(as_int8(graph, constants.pop(name), axis))
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(out))
+
+
+def as_int8(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) -> onnx.NodeProto:
+    """Puts int8 numbers and scales in the place of a weight; gives the node that reads them back."""
+    real = numpy_helper.to_array(weight)
+    others = tuple(i for i in range(real.ndim) if i != axis)
+    scale = (np.abs(real).max(others) / 127).clip(1e-12).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(real.ndim)]
+    q = np.round(real / scale.reshape(shape)).clip(-127, 127).astype(np.int8)
+    graph.initializer.remove(weight)
+    parts = {"q": q, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
+    graph.initializer.extend(numpy_helper.from_array(v, f"{weight.name}.{k}") for k, v in parts.items())
+    return helper.make_node("DequantizeLinear", [f"{weight.name}.{k}" for k in parts], [weight.name], axis=axis)
 
 
 def stripped(path: Path) -> onnx.ModelProto:

@@ -89,7 +89,7 @@ pub struct EncoderSpec {
 
 /// Number format of an encoder file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floating point.
     Fp32,
@@ -97,6 +97,8 @@ pub enum Precision {
     Fp16,
     /// Signed symmetric 8-bit integers with quantise/dequantise pairs.
     Int8,
+    /// Weights of signed symmetric 8-bit integers, computed with in 32-bit floating point.
+    Int8Weights,
 }
 
 /// From tokens to the embedding: `u = W mean(tokens) (+ b)`.

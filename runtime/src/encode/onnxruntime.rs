@@ -34,7 +34,7 @@ impl OnnxRuntime {
             .map_err(|text| EncodeError::Load { engine: "cpu", text })?;
         let (input, output) = (&bundle.manifest.input, &bundle.manifest.encoder);
         let precision = match output.precision {
-            Precision::Fp32 => "fp32",
+            Precision::Fp32 | Precision::Int8Weights => "fp32",
             Precision::Fp16 => "fp16",
             Precision::Int8 => "int8",
         };
