@@ -83,7 +83,7 @@ fn an_object_is_synced_before_its_response_and_a_reading_before_its_publish() {
     let begin = calls(&fs::read_to_string(&trace).expect("a trace")).len();
     assert_eq!(send::store(site.address(), "CLEARFILM", "TEST", &file).expect("sent"), 0);
     subscriber.until("the exam published", &mut seen, |seen| published(seen) == 1);
-    daemon.terminate_child();
+    daemon.end_child("-TERM");
     let calls = calls(&fs::read_to_string(&trace).expect("a trace")).split_off(begin);
     let storage = site.storage().display().to_string();
     let dicom = format!("127.0.0.1:{}->", site.port);

@@ -69,9 +69,9 @@ impl Process {
         self.0.wait().expect("it ends");
     }
 
-    /// `SIGTERM` to the process that this one started (`strace` holds back its own), and the end.
-    pub(crate) fn terminate_child(mut self) {
-        let status = Command::new("pkill").args(["-TERM", "-P", &self.0.id().to_string()]).status();
+    /// A signal to the process that this one started (`strace` holds back its own), and the end.
+    pub(crate) fn end_child(mut self, signal: &str) {
+        let status = Command::new("pkill").args([signal, "-P", &self.0.id().to_string()]).status();
         assert!(status.expect("pkill is there").success(), "it has a child");
         self.0.wait().expect("it ends");
     }

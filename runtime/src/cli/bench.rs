@@ -8,9 +8,10 @@ use clap::Args;
 use clearfilm::bundle::Bundle;
 use clearfilm::clock::{Clock, SystemClock};
 use clearfilm::config::{Config, EngineChoice};
+use clearfilm::decode::{self, Decoder, Program};
 use clearfilm::encode::{Encoder, embed};
 use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
-use clearfilm::{decode, preprocess, reading, selftest, sparse};
+use clearfilm::{preprocess, reading, selftest, sparse};
 use serde_json::json;
 
 use super::read::engine;
@@ -46,7 +47,8 @@ pub(crate) struct Bench {
 const WARM_UP: u32 = 5;
 
 /// The stages, in the order of the data.
-const STAGES: [&str; 6] = ["decode", "render", "fit", "encode", "head and SAE", "whole reading"];
+const STAGES: [&str; 7] =
+    ["decode", "decode in a child", "render", "fit", "encode", "head and SAE", "whole reading"];
 
 pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     let mut config = bench.configured.load()?.config;
@@ -76,9 +78,10 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     };
     let phantom = Phantom { seed: 1, projection: Projection::Pa, variant: Variant::Effusion };
     let file = phantom.to_dicom(&encoding)?;
+    let mut decoder = Decoder::new(Program::own(), &config.decode, &config.dicom.limits);
     let mut times: [Vec<Duration>; STAGES.len()] = Default::default();
     for run in 0..WARM_UP + bench.runs {
-        let taken = once(&file, &bundle, &config, encoder.as_mut())?;
+        let taken = once(&file, &bundle, &config, &mut decoder, encoder.as_mut())?;
         if run >= WARM_UP {
             times.iter_mut().zip(taken).for_each(|(all, one)| all.push(one));
         }
@@ -87,18 +90,23 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One reading: how long each stage took. The whole reading is decode, and `read` once more.
+/// One reading: how long each stage took. The whole reading is decode in a child, as the
+/// daemon does it, and `read` once more.
 fn once(
     file: &[u8],
     bundle: &Bundle,
     config: &Config,
+    decoder: &mut Decoder,
     encoder: &mut dyn Encoder,
 ) -> anyhow::Result<[Duration; STAGES.len()]> {
     let clock = SystemClock;
     let since = |begun| clock.monotonic().duration_since(begun);
     let begun = clock.monotonic();
-    let frame = decode::decode(file, &config.decode, &config.dicom.limits)?;
+    decode::decode(file, &config.decode, &config.dicom.limits)?;
     let decoded = since(begun);
+    let begun = clock.monotonic();
+    let frame = decoder.decode(file)?;
+    let in_a_child = since(begun);
     let begun = clock.monotonic();
     let picture = preprocess::render(&frame);
     let rendered = since(begun);
@@ -116,7 +124,7 @@ fn once(
     let reading = reading::read(&frame, bundle, &config.policy(), encoder)?;
     let read = since(begun);
     anyhow::ensure!(reading.accepted(), "expected the phantom to be read, found it refused");
-    Ok([decoded, rendered, fitted, encoded, sparse, decoded + read])
+    Ok([decoded, in_a_child, rendered, fitted, encoded, sparse, in_a_child + read])
 }
 
 fn print(bench: &Bench, encoder: &dyn Encoder, times: &mut [Vec<Duration>]) -> anyhow::Result<()> {

@@ -65,6 +65,15 @@ enum Verb {
     Bench(bench::Bench),
     /// Subscribe to the broker and print messages as they arrive.
     Watch(watch::Watch),
+    /// The process that decodes: one object in, one frame out, no rights.
+    #[command(hide = true)]
+    DecodeChild {
+        /// What it works within, JSON.
+        limits: String,
+    },
+    /// The process that reads an object at which the daemon ended.
+    #[command(hide = true)]
+    TrialChild,
     /// Write the encoder's input pixels of files to safetensors, for training.
     Pixels(pixels::Pixels),
 }
@@ -97,6 +106,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Watch(watch) => watch::run(&watch),
         Verb::Pixels(pixels) => pixels::run(&pixels),
+        Verb::TrialChild => {
+            clearfilm::pipeline::trial::serve()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::DecodeChild { limits } => {
+            clearfilm::decode::child::serve(&limits)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use clearfilm::decode::{Frame, decode_file};
+use clearfilm::decode::{Frame, Shades, decode_file, write_png};
 use clearfilm::preprocess;
-use image::{GrayImage, ImageBuffer, Luma};
 
 use super::Configured;
 
@@ -34,17 +33,13 @@ pub(super) fn run(render: &Render) -> anyhow::Result<ExitCode> {
     let config = render.configured.load()?.config;
     let frame = decode_file(&render.file, &config.decode, &config.dicom.limits)
         .with_context(|| format!("decoding {}", render.file.display()))?;
-    let (columns, rows) = (u32::try_from(frame.columns)?, u32::try_from(frame.rows)?);
-    let size = "as many pixels as rows and columns";
-    let written = if render.stored {
-        let picture: ImageBuffer<Luma<u16>, _> =
-            ImageBuffer::from_raw(columns, rows, stored(&frame)).context(size)?;
-        picture.save(&render.out)
+    let shades = if render.stored {
+        Shades::Sixteen(stored(&frame))
     } else {
-        let picture = preprocess::render(&frame);
-        GrayImage::from_raw(columns, rows, picture.pixels).context(size)?.save(&render.out)
+        Shades::Eight(preprocess::render(&frame).pixels)
     };
-    written.with_context(|| format!("writing {}", render.out.display()))?;
+    write_png(&render.out, frame.rows, frame.columns, shades)
+        .with_context(|| format!("writing {}", render.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

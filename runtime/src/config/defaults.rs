@@ -44,7 +44,13 @@ impl Default for DicomLimits {
 
 impl Default for Decode {
     fn default() -> Self {
-        Self { pixels: 67_108_864, inflated: ByteSize::mib(256) }
+        Self {
+            pixels: 67_108_864,
+            inflated: ByteSize::mib(256),
+            memory: ByteSize::gib(1),
+            cpu: Duration::from_secs(20),
+            wall: Duration::from_secs(30),
+        }
     }
 }
 
@@ -66,7 +72,9 @@ impl Default for Storage {
             free_min: ByteSize::gib(2),
             cache: ByteSize::mib(32),
             inbox_rows: 10_000,
-            attempts: 10,
+            attempts: 2,
+            trials: 8,
+            trial_wall: Duration::from_secs(300),
             keep_images: Duration::from_secs(72 * 3600),
         }
     }

@@ -142,7 +142,14 @@ impl Config {
         {
             check((1..=64).contains(&count), format!("{key}: expected 1 to 64, found {count}"));
         }
-        check(self.storage.attempts > 0, "storage.attempts: expected at least 1, found 0".into());
+        for (key, count) in
+            [("storage.attempts", self.storage.attempts), ("storage.trials", self.storage.trials)]
+        {
+            check(count > 0, format!("{key}: expected at least 1, found 0"));
+        }
+        for (key, time) in [("decode.cpu", self.decode.cpu), ("decode.wall", self.decode.wall)] {
+            check(time.as_secs() > 0, format!("{key}: expected at least 1s, found {time:?}"));
+        }
         self.mqtt.validate(&mut check);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
     }

@@ -125,8 +125,16 @@ pub struct DicomLimits {
 pub struct Decode {
     /// Most pixels (rows x columns).
     pub pixels: u64,
-    /// Largest data set of a file whose transfer syntax is deflated, after inflating.
+    /// Largest file read, and largest data set of a deflated one after inflating.
     pub inflated: ByteSize,
+    /// Address space of the process that decodes.
+    pub memory: ByteSize,
+    /// Processor time of the process that decodes, whole seconds.
+    #[serde(with = "humantime_serde")]
+    pub cpu: Duration,
+    /// Longest wait for the process that decodes.
+    #[serde(with = "humantime_serde")]
+    pub wall: Duration,
 }
 
 /// Inference engines.
@@ -165,8 +173,13 @@ pub struct Storage {
     pub cache: ByteSize,
     /// Instances accepted but not yet read, at which C-STORE answers 0xA700.
     pub inbox_rows: usize,
-    /// Attempts to read one instance before it is set aside.
+    /// Attempts to read one instance in the daemon; the next is made in a process of its own.
     pub attempts: u32,
+    /// Attempts in a process of its own before the instance is set aside.
+    pub trials: u32,
+    /// Longest such attempt, the start of an engine included.
+    #[serde(with = "humantime_serde")]
+    pub trial_wall: Duration,
     /// How long the bytes of an instance that was read are kept.
     #[serde(with = "humantime_serde")]
     pub keep_images: Duration,

@@ -2,13 +2,14 @@
 
 use dicom_core::Tag;
 use dicom_dictionary_std::tags;
+use serde::{Deserialize, Serialize};
 
 use super::DecodeError;
 use super::dicom::Layout;
 use super::elements::Elements;
 
 /// How stored samples become grey, in the order in which it is applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grey {
     /// Bits Stored (0028,0101), 1 to 16.
     pub bits_stored: u16,
@@ -37,7 +38,7 @@ impl Grey {
 }
 
 /// The modality transformation (PS3.3 C.11.1).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Modality {
     /// Rescale Slope (0028,1053), not 0, and Rescale Intercept (0028,1052).
     Rescale {
@@ -56,7 +57,7 @@ impl Modality {
 }
 
 /// The values of interest (PS3.3 C.11.2).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Voi {
     /// Neither window nor table: everything that the modality's units can hold.
     FullRange,
@@ -67,7 +68,7 @@ pub enum Voi {
 }
 
 /// A VOI window: (0028,1050), (0028,1051) and (0028,1056).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Window Center, in the modality's units.
     pub center: f64,
@@ -78,7 +79,7 @@ pub struct Window {
 }
 
 /// VOI LUT Function (0028,1056).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Function {
     /// PS3.3 C.11.2.1.2.1; also where the header does not tell.
     Linear,
@@ -89,7 +90,7 @@ pub enum Function {
 }
 
 /// A lookup table: LUT Descriptor (0028,3002) and LUT Data (0028,3006).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lut {
     /// The input that the first entry answers; smaller ones get the same answer.
     pub first: i32,

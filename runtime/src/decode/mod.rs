@@ -6,10 +6,14 @@
 //! stream. What is refused says expected and found in our own words: no text of a header is
 //! repeated, because it may name a patient.
 
+pub mod child;
+pub(crate) mod deadline;
+mod decoder;
 mod dicom;
 mod elements;
 mod facts;
 mod grey;
+mod jail;
 mod picture;
 mod pixels;
 #[cfg(test)]
@@ -18,6 +22,7 @@ mod tests;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +30,9 @@ use crate::config::{self, DicomLimits};
 use crate::id::Uid;
 use crate::ingest::structure::StructureError;
 
+pub use decoder::{Decoder, Program};
 pub use grey::{Function, Grey, Lut, Modality, Voi, Window};
+pub use picture::{Shades, write_png};
 
 /// One decoded picture as it was stored, and how its grey values are meant.
 #[derive(Clone, PartialEq)]
@@ -50,7 +57,7 @@ impl fmt::Debug for Frame {
 }
 
 /// What the header says of the acquisition; a picture file says nothing.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// Modality (0008,0060).
     pub modality: Option<String>,
@@ -106,7 +113,7 @@ impl View {
 }
 
 /// What kind of file a frame came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Source {
     /// A DICOM object.
     #[default]
@@ -189,14 +196,52 @@ pub enum DecodeError {
         /// Expected and found, without any text of the header.
         text: String,
     },
+    /// A decode child refused the object: any of the above, in its words.
+    #[error("{text}")]
+    Refused {
+        /// The reason code.
+        code: String,
+        /// Expected and found.
+        text: String,
+    },
+    /// A decode child took too long.
+    #[error("decoding: expected an answer within {expected:?}, found none")]
+    TimedOut {
+        /// The limit.
+        expected: Duration,
+    },
+    /// A decode child wanted more memory than it may have.
+    #[error("decoding: expected at most {expected} bytes of memory, found a wish for more")]
+    Memory {
+        /// The limit.
+        expected: u64,
+    },
+    /// A decode child was killed from outside, twice.
+    #[error("decoding: expected an answer, found the process killed twice")]
+    Killed,
+    /// A decode child broke.
+    #[error("decoding: expected an answer, found the process ended by {status}")]
+    Crashed {
+        /// How it ended.
+        status: String,
+    },
+    /// No decode child can be started.
+    #[error("starting a decode process: {0}")]
+    Child(std::io::Error),
 }
 
 impl DecodeError {
+    /// Is it the appliance that failed, not the object? Then it is worth another attempt.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Child(_))
+    }
+
     /// The reason code that messages and quarantine carry.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> &str {
         match self {
-            Self::Io { .. } => "decode-io",
+            Self::Io { .. } | Self::Child(_) => "decode-io",
             Self::NotAnImage => "decode-not-an-image",
             Self::TooLarge { .. } => "decode-too-large",
             Self::Structure(_) => "decode-structure",
@@ -207,6 +252,11 @@ impl DecodeError {
             Self::PixelsMissing => "decode-pixels-missing",
             Self::PixelsShort { .. } => "decode-pixels-short",
             Self::Corrupt { .. } => "decode-corrupt",
+            Self::Refused { code, .. } => code,
+            Self::TimedOut { .. } => "decode-timeout",
+            Self::Memory { .. } => "decode-memory",
+            Self::Killed => "decode-killed",
+            Self::Crashed { .. } => "decode-crash",
         }
     }
 }
@@ -220,11 +270,16 @@ pub fn decode_file(
     limits: &config::Decode,
     structure: &DicomLimits,
 ) -> Result<Frame, DecodeError> {
+    decode(&bytes_of(path, limits)?, limits, structure)
+}
+
+/// A file's bytes, no more than one beyond the limit.
+fn bytes_of(path: &Path, limits: &config::Decode) -> Result<Vec<u8>, DecodeError> {
     let io = |source| DecodeError::Io { path: path.display().to_string(), source };
     let most = limits.inflated.as_u64();
     let mut bytes = Vec::new();
     std::fs::File::open(path).and_then(|f| f.take(most + 1).read_to_end(&mut bytes)).map_err(io)?;
-    decode(&bytes, limits, structure)
+    Ok(bytes)
 }
 
 /// Decodes one object.

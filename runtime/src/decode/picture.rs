@@ -1,8 +1,9 @@
 //! PNG and JPEG files: grey as displayed, for the workshop and the command line.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
+use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::{DecodeError, Facts, Frame, Grey, Source, within};
 use crate::config;
@@ -63,6 +64,34 @@ fn grey(image: &DynamicImage) -> (Vec<i32>, u16) {
 /// Luma as Pillow's mode `L` has it (ITU-R 601-2 in 16-bit fixed point, `Convert.c`).
 fn luma([r, g, b]: [u8; 3]) -> i32 {
     (i32::from(r) * 19595 + i32::from(g) * 38470 + i32::from(b) * 7471 + 0x8000) >> 16
+}
+
+/// Grey values of a picture to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shades {
+    /// 8 bits each.
+    Eight(Vec<u8>),
+    /// 16 bits each.
+    Sixteen(Vec<u16>),
+}
+
+/// Writes a grey picture as PNG.
+///
+/// # Errors
+/// There are not as many values as rows and columns, or the file cannot be written.
+pub fn write_png(path: &Path, rows: usize, columns: usize, shades: Shades) -> io::Result<()> {
+    let side = |length: usize| u32::try_from(length).map_err(io::Error::other);
+    let (width, height) = (side(columns)?, side(rows)?);
+    let image = match shades {
+        Shades::Eight(values) => {
+            GrayImage::from_raw(width, height, values).map(DynamicImage::ImageLuma8)
+        }
+        Shades::Sixteen(values) => {
+            ImageBuffer::from_raw(width, height, values).map(DynamicImage::ImageLuma16)
+        }
+    };
+    let image = image.ok_or_else(|| io::Error::other("expected as many values as pixels"))?;
+    image.save_with_format(path, ImageFormat::Png).map_err(io::Error::other)
 }
 
 #[cfg(test)]

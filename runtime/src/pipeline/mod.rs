@@ -5,6 +5,7 @@
 
 mod reader;
 mod recover;
+pub mod trial;
 
 use std::collections::HashSet;
 use std::future::Future;

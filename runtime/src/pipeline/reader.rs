@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::trial::{self, Look};
 use super::{Engines, Shared, lock};
-use crate::decode::{self, DecodeError};
-use crate::encode::{Encoder, Verdict};
+use crate::decode::{Decoder, Program};
+use crate::encode::{Encoder, Engine, Verdict};
 use crate::gate::{Check, Outcome as Answer};
 use crate::id::InstanceId;
 use crate::publish::Former;
@@ -46,10 +47,12 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
 /// Starts an engine, then reads until the bell is stopped.
 fn work(shared: &Shared) {
     let Some(mut encoder) = engine(shared) else { return };
+    let limits = &shared.config;
+    let mut decoder = Decoder::new(Program::own(), &limits.decode, &limits.dicom.limits);
     while !shared.work.stopped() {
         match claim(shared) {
             Ok(Some(id)) => {
-                if let Err(error) = one(shared, id, encoder.as_mut()) {
+                if let Err(error) = one(shared, id, &mut decoder, encoder.as_mut()) {
                     tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
                     std::thread::sleep(PAUSE);
                 }
@@ -102,47 +105,43 @@ fn claim(shared: &Shared) -> Result<Option<InstanceId>, StoreError> {
 }
 
 /// Reads one instance and commits what came of it.
-fn one(shared: &Shared, id: InstanceId, encoder: &mut dyn Encoder) -> Result<(), StoreError> {
+fn one(
+    shared: &Shared,
+    id: InstanceId,
+    decoder: &mut Decoder,
+    encoder: &mut dyn Encoder,
+) -> Result<(), StoreError> {
     let begun = shared.clock.monotonic();
     let Some(row) = shared.store.begin(id)? else { return Ok(()) };
-    if row.attempts > shared.config.storage.attempts {
-        let text = format!(
-            "expected a reading within {} attempts, found none",
-            shared.config.storage.attempts
-        );
-        return set_aside(
-            shared,
-            &row,
-            State::Failed,
-            Reason { code: "failed-attempts".into(), text },
-        );
-    }
-    let limits = &shared.config;
-    let frame = match decode::decode_file(
-        &shared.spool.path(id),
-        &limits.decode,
-        &limits.dicom.limits,
-    ) {
-        Ok(frame) => frame,
-        Err(error @ DecodeError::Io { .. }) => {
-            tracing::error!(instance = %id, %error, attempt = row.attempts, "the object cannot be opened");
-            std::thread::sleep(PAUSE);
-            return Ok(());
-        }
-        Err(error) => {
-            let reason = Reason { code: error.code().into(), text: error.to_string() };
-            return set_aside(shared, &row, State::Quarantined, reason);
-        }
+    let (path, storage) = (shared.spool.path(id), &shared.config.storage);
+    // Somebody stopped the service while this image was read, or it is the image that did: then
+    // another process is to find out.
+    let alone = row.attempts > storage.attempts;
+    let (look, engine) = if row.attempts > storage.attempts.saturating_add(storage.trials) {
+        let expected = storage.attempts.saturating_add(storage.trials);
+        (Look::Failed(format!("expected a reading within {expected} attempts, found none")), None)
+    } else if alone {
+        tracing::warn!(instance = %id, attempt = row.attempts, "read in a process of its own");
+        trial::in_a_process(&shared.config, &path)
+    } else {
+        let look = trial::look(&path, decoder, &shared.bundle, &shared.policy, encoder);
+        (look, Some(encoder.engine().clone()))
     };
-    match reading::read(&frame, &shared.bundle, &shared.policy, encoder) {
-        Ok(reading) => {
+    match (look, engine) {
+        (Look::Read(reading), Some(engine)) => {
             let (accepted, view) = (reading.accepted(), reading.view.name());
-            commit(shared, &row, reading, encoder)?;
+            commit(shared, &row, *reading, engine)?;
             let took = shared.clock.monotonic().duration_since(begun);
             tracing::info!(instance = %id, exam = %row.exam, view, accepted, ?took, "read");
         }
-        Err(error) => {
-            tracing::error!(instance = %id, %error, attempt = row.attempts, "not read");
+        (Look::Unreadable(reason), _) => set_aside(shared, &row, State::Quarantined, reason)?,
+        (Look::Read(_), None) => tracing::error!(instance = %id, "expected an engine, found none"),
+        (Look::Failed(text), _) if alone => {
+            let reason = Reason { code: "failed-attempts".into(), text };
+            set_aside(shared, &row, State::Failed, reason)?;
+        }
+        (Look::Failed(error), _) => {
+            tracing::error!(instance = %id, error, attempt = row.attempts, "not read");
             std::thread::sleep(PAUSE);
         }
     }
@@ -174,7 +173,7 @@ fn commit(
     shared: &Shared,
     row: &InboxRow,
     mut reading: Reading,
-    encoder: &dyn Encoder,
+    engine: Engine,
 ) -> Result<(), StoreError> {
     if row.conflict {
         let detail =
@@ -186,12 +185,7 @@ fn commit(
             detail: Some(detail.into()),
         });
     }
-    let by = MadeBy::new(
-        shared.software.clone(),
-        encoder.engine().clone(),
-        &shared.bundle,
-        shared.policy.intended,
-    );
+    let by = MadeBy::new(shared.software.clone(), engine, &shared.bundle, shared.policy.intended);
     let accepted = reading.accepted();
     let refusal = reading.gate.refusal().map(|(code, text)| Reason { code, text });
     let withheld = reading.withheld();

@@ -17,8 +17,7 @@ fn check(folder: &Path, line: &str) -> bool {
     };
     let frame = decode_file(&folder.join(file), &Decode::default(), &DicomLimits::default());
     if syntax::of(syntax).is_none() {
-        let code = frame.err().map(|error| error.code());
-        assert_eq!(code, Some("decode-syntax-unsupported"), "{file}");
+        assert_eq!(frame.expect_err("refused").code(), "decode-syntax-unsupported", "{file}");
         return false;
     }
     let picture = render(&frame.unwrap_or_else(|e| panic!("{file}: {e}")));
