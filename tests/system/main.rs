@@ -2,10 +2,12 @@
 //! system tests.
 
 mod children;
+mod corpus;
 mod durable;
 mod encodings;
 mod engines;
 mod faults;
+mod hostile;
 mod peers;
 mod receive;
 mod schemas;

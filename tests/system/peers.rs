@@ -260,7 +260,7 @@ impl Site {
         let storage = site.folder.path().join("storage");
         let text = format!(
             "[unit]\nsite = \"north\"\nname = \"north-dx-2\"\n\
-             [dicom.scp]\nlisten = \"127.0.0.1:{}\"\nunknown_peers = \"accept\"\nsop_classes = [\"CR\", \"DX\", \"DX-processing\", \"SC\"]\n\
+             [dicom.scp]\nlisten = \"127.0.0.1:{}\"\nunknown_peers = \"accept\"\nsop_classes = [\"CR\", \"DX\", \"DX-processing\", \"SC\"]\nassociations_per_minute = 1000000\nartim = \"5s\"\n\
              [engine]\norder = [\"tract\"]\n\
              [storage]\npath = {:?}\nfree_min = \"1MiB\"\n\
              [bundle]\nunvalidated = true\n\

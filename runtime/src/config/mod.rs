@@ -125,10 +125,13 @@ impl Config {
             (4096..=131_072).contains(&scp.max_pdu),
             format!("dicom.scp.max_pdu: expected 4096 to 131072, found {}", scp.max_pdu),
         );
-        check(
-            scp.max_associations > 0,
-            "dicom.scp.max_associations: expected at least 1, found 0".into(),
-        );
+        for (key, count) in [
+            ("max_associations", scp.max_associations),
+            ("max_associations_per_peer", scp.max_associations_per_peer),
+            ("associations_per_minute", scp.associations_per_minute),
+        ] {
+            check(count > 0, format!("dicom.scp.{key}: expected at least 1, found 0"));
+        }
         check(
             !scp.sop_classes.is_empty(),
             "dicom.scp.sop_classes: expected at least one, found none".into(),

@@ -1,6 +1,6 @@
 //! The sections of the configuration: what can be set, and what it means.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,9 +62,16 @@ pub struct Scp {
     pub unknown_peers: UnknownPeers,
     /// Associations at one time.
     pub max_associations: usize,
+    /// Associations of one address at one time.
+    pub max_associations_per_peer: usize,
+    /// Associations of one address that may begin within a minute.
+    pub associations_per_minute: usize,
+    /// Longest time from a connection to the end of its negotiation (PS3.8 9.1.5).
+    #[serde(with = "humantime_serde")]
+    pub artim: Duration,
     /// Longest protocol data unit taken, bytes.
     pub max_pdu: u32,
-    /// Longest silence of a peer before the association is aborted (ARTIM timer too).
+    /// Longest wait for a whole protocol data unit before the association is aborted.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// Longest wait for a peer to take what is written to it.
@@ -107,6 +114,9 @@ pub enum UnknownPeers {
 pub struct Peer {
     /// Its calling application entity title.
     pub ae_title: String,
+    /// The addresses that it may call from; empty: any.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Limits of the structural gate, which every received object passes before it is acknowledged.

@@ -2,25 +2,23 @@
 
 use dicom_ul::Pdu;
 use dicom_ul::association::Association as _;
-use dicom_ul::association::server::{
-    AccessControl, AsyncServerAssociation, ServerAssociationOptions,
-};
-use dicom_ul::pdu::{
-    AssociationRJServiceUserReason, PDataValue, PDataValueType, PresentationContextResultReason,
-    UserIdentity,
-};
+use dicom_ul::association::server::{AsyncServerAssociation, ServerAssociationOptions};
+use dicom_ul::pdu::{PDataValue, PDataValueType, PresentationContextResultReason};
 use rustix::fd::OwnedFd;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use tokio::net::TcpStream;
 use tokio::task::block_in_place;
 
 use super::command::{
-    C_ECHO_RQ, C_STORE_RQ, COMMAND_BYTES_MAX, Command, SUCCESS, UNRECOGNIZED_OPERATION,
+    C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, COMMAND_BYTES_MAX, Command, RESPONSE, SUCCESS,
+    UNRECOGNIZED_OPERATION,
 };
+use super::door::Access;
 use super::facts::{facts_in, preface};
 use super::spool::Writing;
 use super::{Accepted, Instance, Receiver, Refused, syntax};
-use crate::config::{Peer, Scp, SopClass, UnknownPeers};
+use crate::config::SopClass;
 
 /// Verification SOP Class (C-ECHO).
 pub(super) const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -37,42 +35,15 @@ impl SopClass {
     }
 }
 
-/// Who may open an association.
-struct Access<'a> {
-    scp: &'a Scp,
-    peers: &'a [Peer],
-}
-
-impl AccessControl for Access<'_> {
-    fn check_access(
-        &self,
-        own: &str,
-        calling: &str,
-        called: &str,
-        _: Option<&UserIdentity>,
-    ) -> Result<(), AssociationRJServiceUserReason> {
-        if called.trim() != own {
-            return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
-        }
-        let known = self.peers.iter().any(|peer| peer.ae_title == calling.trim());
-        match self.scp.unknown_peers {
-            UnknownPeers::Reject if !known => {
-                Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
-            }
-            UnknownPeers::Reject | UnknownPeers::Accept => Ok(()),
-        }
-    }
-}
-
 type Association = AsyncServerAssociation<TcpStream>;
 
 /// Serves one association to its end.
-pub(super) async fn handle(socket: TcpStream, receiver: &Receiver) {
+pub(super) async fn handle(socket: TcpStream, address: IpAddr, receiver: &Receiver) {
     // A second handle to the same socket: the association keeps the first to itself.
     let socket_option = socket.as_fd().try_clone_to_owned().ok();
     let scp = &receiver.scp;
     let mut options = ServerAssociationOptions::new()
-        .ae_access_control(Access { scp, peers: &receiver.peers })
+        .ae_access_control(Access { scp, peers: &receiver.peers, address })
         .ae_title(scp.ae_title.as_str())
         .with_abstract_syntax(VERIFICATION)
         // Without it a peer that announces a PDU of 4 GB fills the memory.
@@ -86,10 +57,13 @@ pub(super) async fn handle(socket: TcpStream, receiver: &Receiver) {
     for syntax in syntax::all().filter(|syntax| syntax.offered) {
         options = options.with_transfer_syntax(syntax.uid);
     }
-    match options.establish_async(socket).await {
-        Ok(association) => converse(association, socket_option, receiver).await,
+    // The ARTIM timer of PS3.8 9.1.5: from the connection to the end of negotiation.
+    let establishing = tokio::time::timeout(scp.artim, options.establish_async(socket));
+    match establishing.await {
+        Ok(Ok(association)) => converse(association, socket_option, receiver).await,
         // The text of the error can quote what the peer sent: only its kind is told.
-        Err(_) => tracing::info!("an association was rejected or never established"),
+        Ok(Err(_)) => tracing::info!(%address, "an association was rejected or never established"),
+        Err(_) => tracing::info!(%address, "no association was asked for in time"),
     }
 }
 
@@ -239,11 +213,19 @@ impl<'a> Exchange<'a> {
                 self.incoming = Some(Incoming { command, context, transfer_syntax, target });
                 Ok(None)
             }
+            // PS3.7 9.3.2.3: it asks for nothing but less; and nothing here takes long enough.
+            (C_CANCEL_RQ, false) => Ok(None),
+            (field, _) if field & RESPONSE != 0 => {
+                Err(format!("expected a request, found response {field:04x}"))
+            }
             (_, false) => Ok(Some(command.response(UNRECOGNIZED_OPERATION, None))),
-            // Its data set could not be told from a command's: the conversation is over.
-            (field, true) => Err(format!(
-                "expected C-ECHO or C-STORE, found command {field:04x} with a data set"
-            )),
+            // Its data set is heard out, then the same is said.
+            (_, true) => {
+                let transfer_syntax = negotiated.transfer_syntax.clone();
+                let target = Err(Refused::Unrecognized);
+                self.incoming = Some(Incoming { command, context, transfer_syntax, target });
+                Ok(None)
+            }
         }
     }
 

@@ -11,8 +11,9 @@ pub(super) const COMMAND_BYTES_MAX: usize = 16 * 1024;
 // Command fields, PS3.7 E.1.
 pub(super) const C_STORE_RQ: u16 = 0x0001;
 pub(super) const C_ECHO_RQ: u16 = 0x0030;
+pub(super) const C_CANCEL_RQ: u16 = 0x0FFF;
 /// Set in the command field of every response.
-const RESPONSE: u16 = 0x8000;
+pub(super) const RESPONSE: u16 = 0x8000;
 
 // Status codes, PS3.7 C and PS3.4 B.2.3.
 pub(super) const SUCCESS: u16 = 0x0000;

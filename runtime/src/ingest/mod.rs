@@ -7,6 +7,7 @@
 
 mod association;
 mod command;
+mod door;
 mod facts;
 pub mod send;
 mod spool;
@@ -73,6 +74,9 @@ pub enum Refused {
     /// It is not what the command announced.
     #[error("data set does not match: {0}")]
     Mismatch(String),
+    /// A command that is no C-STORE.
+    #[error("expected C-ECHO or C-STORE, found another command")]
+    Unrecognized,
     /// It cannot be understood; the same bytes will never be taken.
     #[error("cannot understand: {0}")]
     Malformed(String),
@@ -84,6 +88,7 @@ impl Refused {
         match self {
             Self::OutOfResources(_) | Self::Failed(_) => 0xA700,
             Self::Mismatch(_) => 0xA900,
+            Self::Unrecognized => command::UNRECOGNIZED_OPERATION,
             Self::Malformed(_) => 0xC000,
         }
     }
@@ -114,32 +119,46 @@ pub struct Receiver {
 }
 
 /// Accepts associations until `stop` is done; those in progress end with their sender or timeout.
+///
+/// One too many (in all, of one address, of one address in a minute) is rejected for now, so that
+/// its sender knows and tries again.
 pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>, stop: impl Future<Output = ()>) {
-    let places = Arc::new(Semaphore::new(receiver.scp.max_associations));
+    let scp = &receiver.scp;
+    let places = Arc::new(Semaphore::new(scp.max_associations));
+    // Turning away takes a moment too; beyond that many, a connection is closed unheard.
+    let turning = Arc::new(Semaphore::new(scp.max_associations));
+    let counts = door::Counts::new(scp, Arc::clone(&receiver.clock));
     tokio::pin!(stop);
     loop {
-        // The place is taken first: one sender too many waits in the listen queue of the system.
-        let place = tokio::select! {
-            () = &mut stop => return,
-            place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
-        };
         let socket = tokio::select! {
             () = &mut stop => return,
             accepted = listener.accept() => accepted,
         };
-        match socket {
-            Ok((socket, _)) => {
-                let receiver = Arc::clone(&receiver);
-                tokio::spawn(async move {
-                    association::handle(socket, &receiver).await;
-                    drop(place);
-                });
-            }
+        let (socket, address) = match socket {
+            Ok((socket, address)) => (socket, address.ip().to_canonical()),
             // Out of file descriptors, or the peer went away while it waited: others may do better.
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        let place = Arc::clone(&places).try_acquire_owned();
+        if let (Ok(place), Some(entered)) = (place, counts.enter(address)) {
+            let receiver = Arc::clone(&receiver);
+            tokio::spawn(async move {
+                association::handle(socket, address, &receiver).await;
+                drop((place, entered));
+            });
+        } else if let Ok(place) = Arc::clone(&turning).try_acquire_owned() {
+            tracing::warn!(%address, "one association too many: rejected for now");
+            let within = receiver.scp.artim;
+            tokio::spawn(async move {
+                door::turn_away(socket, within).await;
+                drop(place);
+            });
+        } else {
+            tracing::warn!(%address, "far too many connections: closed");
         }
     }
 }
