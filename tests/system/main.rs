@@ -8,6 +8,7 @@ mod encodings;
 mod engines;
 mod faults;
 mod hostile;
+mod lookalike;
 mod peers;
 mod receive;
 mod schemas;

@@ -14,6 +14,7 @@ pub(super) fn facts(elements: &Elements<'_>) -> Facts {
         view: view(elements),
         body_part: body_part(elements),
         age_years: age_years(elements),
+        deviation_index: elements.decimal(tags::DEVIATION_INDEX, "Deviation Index").ok().flatten(),
         accession: elements.text(tags::ACCESSION_NUMBER).map(Into::into),
         sop_instance: uid(tags::SOP_INSTANCE_UID),
         sop_class: uid(tags::SOP_CLASS_UID),

@@ -67,6 +67,8 @@ pub struct Facts {
     pub body_part: Option<String>,
     /// Whole years, of Patient's Age (0010,1010) or of birth and study date.
     pub age_years: Option<u32>,
+    /// Deviation Index (0018,1413) of the exposure.
+    pub deviation_index: Option<f64>,
     /// Accession Number (0008,0050).
     pub accession: Option<String>,
     /// SOP Instance UID (0008,0018).
