@@ -6,6 +6,7 @@ mod corpus;
 mod durable;
 mod encodings;
 mod engines;
+mod failing;
 mod faults;
 mod hostile;
 mod lookalike;

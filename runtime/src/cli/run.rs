@@ -31,6 +31,7 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
+    end_at_a_panic();
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -43,4 +44,15 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
         appliance.run(|_| {}, stop).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// A panic in a task would end that task only, and the service would go on with half a state (sled
+/// panics where the disk fails in its own threads). The service manager starts it again, and
+/// nothing that was accepted is lost by that.
+fn end_at_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }

@@ -276,6 +276,9 @@ impl Incoming<'_> {
             Ok(Accepted::New | Accepted::Duplicate) => command.response(SUCCESS, None),
             Err(refused) => {
                 let status = refused.status();
+                if matches!(refused, Refused::NotDurable(_)) {
+                    (receiver.distrust)();
+                }
                 tracing::warn!(status = format!("{status:04x}"), reason = %refused, "object not taken");
                 command.response(status, Some(&refused.to_string()))
             }
@@ -290,7 +293,7 @@ fn keep(
     transfer_syntax: &str,
     receiver: &Receiver,
 ) -> Result<Accepted, Refused> {
-    writing.sync().map_err(|e| failed(&e))?;
+    writing.sync().map_err(|e| Refused::NotDurable(e.to_string()))?;
     let facts = facts_in(writing.path(), writing.start(), transfer_syntax, &receiver.limits);
     let facts = facts.map_err(|e| Refused::Malformed(e.to_string()))?;
     if Some(&facts.sop_instance) != command.sop_instance.as_ref()
@@ -311,9 +314,11 @@ fn keep(
         bytes: writing.bytes(),
         received: receiver.clock.now(),
     };
-    writing.complete().map_err(|e| failed(&e))?;
+    writing.complete().map_err(|e| Refused::NotDurable(e.to_string()))?;
     let accepted = (receiver.accept)(&instance);
-    if accepted != Ok(Accepted::New)
+    // A file that the store failed to take stays: the row may be on the disk after all, and the
+    // next start takes the file back or finds that its sender sent it again.
+    if accepted == Ok(Accepted::Duplicate)
         && let Err(error) = receiver.spool.remove(instance.id)
     {
         tracing::warn!(instance = %instance.id, %error, "a copy that is not needed stays");

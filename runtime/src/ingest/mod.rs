@@ -71,6 +71,10 @@ pub enum Refused {
     /// It could not be made durable. The sender may try again.
     #[error("failed to store: {0}")]
     Failed(String),
+    /// It could not be made durable, and neither file nor store may be trusted any more: the process
+    /// ends after the answer. The sender may try again.
+    #[error("not durable: {0}")]
+    NotDurable(String),
     /// It is not what the command announced.
     #[error("data set does not match: {0}")]
     Mismatch(String),
@@ -86,7 +90,7 @@ impl Refused {
     /// Status of the C-STORE response (PS3.4 B.2.3).
     fn status(&self) -> u16 {
         match self {
-            Self::OutOfResources(_) | Self::Failed(_) => 0xA700,
+            Self::OutOfResources(_) | Self::Failed(_) | Self::NotDurable(_) => 0xA700,
             Self::Mismatch(_) => 0xA900,
             Self::Unrecognized => command::UNRECOGNIZED_OPERATION,
             Self::Malformed(_) => 0xC000,
@@ -99,6 +103,9 @@ pub type Admit = Box<dyn Fn() -> Result<(), Refused> + Send + Sync>;
 
 /// Makes an instance durable; what it returns is what the sender is told.
 pub type Accept = Box<dyn Fn(&Instance) -> Result<Accepted, Refused> + Send + Sync>;
+
+/// Is told that a sync failed.
+pub type Distrust = Box<dyn Fn() + Send + Sync>;
 
 /// Everything the receiver works with.
 pub struct Receiver {
@@ -114,6 +121,8 @@ pub struct Receiver {
     pub admit: Admit,
     /// Takes custody of an instance.
     pub accept: Accept,
+    /// Ends the process once its answers are out.
+    pub distrust: Distrust,
     /// Tells when an instance was complete.
     pub clock: Arc<dyn Clock>,
 }
@@ -122,7 +131,12 @@ pub struct Receiver {
 ///
 /// One too many (in all, of one address, of one address in a minute) is rejected for now, so that
 /// its sender knows and tries again.
-pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>, stop: impl Future<Output = ()>) {
+/// Gives what `stop` gave.
+pub async fn serve<T>(
+    listener: TcpListener,
+    receiver: Arc<Receiver>,
+    stop: impl Future<Output = T>,
+) -> T {
     let scp = &receiver.scp;
     let places = Arc::new(Semaphore::new(scp.max_associations));
     // Turning away takes a moment too; beyond that many, a connection is closed unheard.
@@ -131,7 +145,7 @@ pub async fn serve(listener: TcpListener, receiver: Arc<Receiver>, stop: impl Fu
     tokio::pin!(stop);
     loop {
         let socket = tokio::select! {
-            () = &mut stop => return,
+            why = &mut stop => return why,
             accepted = listener.accept() => accepted,
         };
         let (socket, address) = match socket {

@@ -57,6 +57,9 @@ pub enum PipelineError {
         /// Why.
         source: io::Error,
     },
+    /// A sync failed.
+    #[error("a sync failed: spool and store are opened anew by the next start")]
+    NotDurable,
     /// A reader thread cannot be started.
     #[error("starting a reader thread: {0}")]
     Thread(io::Error),
@@ -82,6 +85,8 @@ struct Shared {
     work: Bell,
     /// Rung for the publisher.
     outgoing: Arc<Notify>,
+    /// A sync failed: nothing is trusted, the process ends.
+    distrusted: Notify,
     /// Instances that a reader works on.
     claimed: Mutex<HashSet<InstanceId>>,
     /// One reading is committed at a time: an exam's revisions follow one another.
@@ -98,6 +103,9 @@ struct Engines {
     /// Why nothing is read.
     problem: Option<String>,
 }
+
+/// How long a process that trusts nothing any more still answers.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// Wakes readers; rung while nobody waits, it wakes the next one that would.
 #[derive(Default)]
@@ -159,6 +167,7 @@ impl Appliance {
             health: Health::new(config.clone(), store.clone(), clock.clone()),
             work: Bell::default(),
             outgoing: Arc::new(Notify::new()),
+            distrusted: Notify::new(),
             claimed: Mutex::default(),
             committing: Mutex::default(),
             engines: watch::Sender::new(Engines {
@@ -201,7 +210,27 @@ impl Appliance {
         let receiver = Arc::new(receiver(&shared));
         tracing::info!(dicom = %bound, ae_title = %receiver.scp.ae_title, bundle = %shared.bundle.digest, "receiving");
         ready(bound);
-        ingest::serve(listener, receiver, stop).await;
+        let distrusted = async {
+            // The publisher's syncs can fail too, and it only retries: so the store is asked.
+            while shared.store.trusted().is_ok() {
+                tokio::select! {
+                    () = shared.distrusted.notified() => break,
+                    () = tokio::time::sleep(LAST_ANSWERS) => {}
+                }
+            }
+            // The senders that wait for an answer get it.
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        let stop = async {
+            tokio::select! {
+                () = stop => false,
+                () = distrusted => true,
+            }
+        };
+        if ingest::serve(listener, receiver, stop).await {
+            // No clean stop: it would write.
+            return Err(PipelineError::NotDurable);
+        }
         tracing::info!("stopping");
         stopping.send_replace(true);
         shared.work.stop();
@@ -221,7 +250,7 @@ impl Appliance {
 }
 
 fn receiver(shared: &Arc<Shared>) -> Receiver {
-    let (admit, accept) = (shared.clone(), shared.clone());
+    let (admit, accept, distrust) = (shared.clone(), shared.clone(), shared.clone());
     Receiver {
         scp: shared.config.dicom.scp.clone(),
         peers: shared.config.dicom.peers.clone(),
@@ -229,6 +258,7 @@ fn receiver(shared: &Arc<Shared>) -> Receiver {
         spool: shared.spool.clone(),
         admit: Box::new(move || admit.health.admit()),
         accept: Box::new(move |instance| accept.accept(instance)),
+        distrust: Box::new(move || distrust.distrust()),
         clock: shared.clock.clone(),
     }
 }
@@ -252,13 +282,24 @@ fn publisher(shared: &Arc<Shared>) -> Publisher {
 }
 
 impl Shared {
+    /// Ends the process once its answers are out.
+    fn distrust(&self) {
+        tracing::error!("a sync failed: the process ends, the next one opens spool and store anew");
+        self.work.stop();
+        self.distrusted.notify_one();
+    }
+
     /// Takes custody of an instance; when this returns, it is durable.
     fn accept(&self, instance: &Instance) -> Result<Accepted, Refused> {
         let exam = ExamKey::of_study(&self.device.secret, &instance.study);
-        let accepted = self
-            .store
-            .accept(instance, &exam, self.clock.as_ref())
-            .map_err(|e| Refused::Failed(e.to_string()))?;
+        let accepted = self.store.accept(instance, &exam, self.clock.as_ref()).map_err(|e| {
+            let distrusted = self.store.trusted().is_err();
+            if distrusted {
+                Refused::NotDurable(e.to_string())
+            } else {
+                Refused::Failed(e.to_string())
+            }
+        })?;
         self.work.ring();
         self.outgoing.notify_one();
         Ok(accepted)

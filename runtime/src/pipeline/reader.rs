@@ -54,6 +54,9 @@ fn work(shared: &Shared) {
             Ok(Some(id)) => {
                 if let Err(error) = one(shared, id, &mut decoder, encoder.as_mut()) {
                     tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
+                    if shared.store.trusted().is_err() {
+                        shared.distrust();
+                    }
                     std::thread::sleep(PAUSE);
                 }
                 lock(&shared.claimed).remove(&id);

@@ -42,6 +42,9 @@ pub enum StoreError {
         /// Its length.
         found: usize,
     },
+    /// A sync failed before.
+    #[error("store: a sync failed before: nothing is kept until it is opened anew")]
+    Distrusted,
     /// sled cannot open what lies there.
     #[error("store: opening {}: {text}", folder.display())]
     Broken {

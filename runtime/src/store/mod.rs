@@ -15,13 +15,14 @@
 //! Drawback of the layout: values above 128 KB would go to files that sled never syncs, so larger
 //! ones are refused.
 
+mod durable;
 mod error;
 mod opening;
 pub mod record;
 mod values;
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ pub struct Store {
     kept_readings: AtomicUsize,
     /// Sequence numbers up to this one are synced; nothing above it may leave the device.
     durable: AtomicU64,
+    /// A sync failed: what the memory holds may never reach the disk.
+    distrusted: AtomicBool,
 }
 
 /// Everything that follows from reading one instance, committed together.
@@ -93,6 +96,7 @@ impl Store {
         exam: &ExamKey,
         clock: &dyn Clock,
     ) -> Result<Accepted, StoreError> {
+        self.trusted()?;
         let trees = (&self.inbox, &self.objects, &self.exams, &self.outbox, &self.meta);
         let uid = instance.sop_instance.as_str().as_bytes();
         let time = clock.now();
@@ -148,6 +152,7 @@ impl Store {
     /// # Errors
     /// The store fails. None where the instance is no longer in the inbox.
     pub fn begin(&self, id: InstanceId) -> Result<Option<InboxRow>, StoreError> {
+        self.trusted()?;
         let row = self.inbox.transaction(|inbox| {
             let Some(mut row) = get_in::<InboxRow>(inbox, "inbox", id.as_bytes())? else {
                 return Ok(None);
@@ -167,6 +172,7 @@ impl Store {
     /// # Errors
     /// Nothing of it is kept.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
+        self.trusted()?;
         let trees =
             (&self.inbox, &self.readings, &self.exams, &self.revisions, &self.outbox, &self.meta);
         let id = commit.record.instance.id;
@@ -357,20 +363,6 @@ impl Store {
     #[must_use]
     pub fn readings(&self) -> usize {
         self.kept_readings.load(Ordering::SeqCst)
-    }
-
-    /// The one function that makes things durable: flush, then sync sled's file; after it every
-    /// message up to `sequence` may leave the device.
-    fn sync(&self, sequence: u64) -> Result<(), StoreError> {
-        self.db.flush().map_err(|source| StoreError::Sled { action: "flushing", source })?;
-        let file = || self.db_file();
-        self.file.sync_all().map_err(|source| StoreError::Io {
-            action: "syncing",
-            file: file(),
-            source,
-        })?;
-        self.durable.fetch_max(sequence, Ordering::SeqCst);
-        Ok(())
     }
 }
 

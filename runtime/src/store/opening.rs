@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::record::VALUE_VERSION;
 use super::values::number;
@@ -16,6 +16,16 @@ const MARK: &[u8] = b"version";
 
 /// Folder of the store under the storage path.
 const FOLDER: &str = "store";
+
+/// Free bytes without which a store that cannot be opened is not called damaged: sled writes
+/// segments of 512 KiB, and a snapshot at its start.
+const ROOM_MIN: u64 = 16 << 20;
+
+/// Free bytes under a folder; none where nobody can tell.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
 
 /// A store, and whether it had to be begun anew.
 pub struct Opened {
@@ -36,6 +46,8 @@ impl Store {
             Ok(store) => Ok(Opened { store, rebuilt: None }),
             // Another process holds it, or there is no room: setting it aside would lose it.
             Err(error @ StoreError::Io { .. }) => Err(error),
+            // On a full disk sled fails in many ways; none of them says that the store is damaged.
+            Err(error) if free_bytes(&config.path).is_none_or(|free| free < ROOM_MIN) => Err(error),
             Err(error) => {
                 let now = clock.now();
                 let aside = config.path.join(format!("{FOLDER}.broken-{}", now.timestamp()));
@@ -106,6 +118,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         outbox_rows: AtomicUsize::new(0),
         kept_readings: AtomicUsize::new(0),
         durable: AtomicU64::new(0),
+        distrusted: AtomicBool::new(false),
         db,
     };
     let read = |source| StoreError::Sled { action: "reading", source };
