@@ -78,7 +78,7 @@ fn children(of: u32, verb: &str) -> Vec<u32> {
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(listed).collect()
 }
 
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
         .args([format!("-{name}"), pid.to_string()])
         .status()
@@ -87,7 +87,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 /// The one spare decode child, once it waits.
-fn spare(daemon: &Process) -> u32 {
+pub(crate) fn spare(daemon: &Process) -> u32 {
     let mut found = Vec::new();
     wait_until("a spare decode child", || {
         found = children(daemon.0.id(), "decode-child");

@@ -12,7 +12,7 @@ use clearfilm::ingest::send;
 use crate::peers::{Broker, Seen, Site, Subscriber, published, small, wait_until};
 
 /// Ids of the findings messages by exam; duplicates on the wire share theirs.
-fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {
+pub(crate) fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut ids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for message in seen.iter().filter(|s| s.kind() == "findings") {
         ids.entry(message.exam().expect("an exam message")).or_default().insert(message.id());
@@ -21,7 +21,7 @@ fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 /// Sends phantoms until told to stop; the ledger holds the studies that were acknowledged.
-fn load(site: &Site, seed: &AtomicU64, stop: &AtomicBool, ledger: &Mutex<Vec<Uid>>) {
+pub(crate) fn load(site: &Site, seed: &AtomicU64, stop: &AtomicBool, ledger: &Mutex<Vec<Uid>>) {
     while !stop.load(Ordering::SeqCst) {
         let (file, study) = small(seed.fetch_add(1, Ordering::SeqCst));
         // An error is the daemon's death: what it did not acknowledge it does not owe.

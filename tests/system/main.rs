@@ -3,6 +3,7 @@
 
 mod children;
 mod corpus;
+mod disks;
 mod durable;
 mod encodings;
 mod engines;

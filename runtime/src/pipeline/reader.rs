@@ -98,13 +98,24 @@ fn engine(shared: &Shared) -> Option<Box<dyn Encoder>> {
     encoder
 }
 
-/// The oldest instance that no other reader works on.
+/// How far behind the oldest instance a reader looks for one that never ended the daemon.
+const LOOK_AHEAD: usize = 64;
+
+/// The oldest instance that no other reader works on; those at which the daemon ended come last,
+/// because they may do it again and the others wait for a radiologist.
 fn claim(shared: &Shared) -> Result<Option<InstanceId>, StoreError> {
     let mut claimed = lock(&shared.claimed);
-    let waiting = shared.store.waiting(claimed.len() + 1)?;
-    let free = waiting.into_iter().find(|id| !claimed.contains(id));
-    claimed.extend(free);
-    Ok(free)
+    let waiting = shared.store.waiting(claimed.len() + LOOK_AHEAD)?;
+    let free: Vec<InstanceId> = waiting.into_iter().filter(|id| !claimed.contains(id)).collect();
+    let mut chosen = free.first().copied();
+    for id in free {
+        if shared.store.attempts(id)? < shared.config.storage.attempts {
+            chosen = Some(id);
+            break;
+        }
+    }
+    claimed.extend(chosen);
+    Ok(chosen)
 }
 
 /// Reads one instance and commits what came of it.

@@ -4,11 +4,21 @@
 //! disk: the kernel marks pages clean after it has told the error once. So after a failure nothing
 //! that this process holds in memory is trusted again; the store is opened anew by the next one.
 
+use std::fs::{self, File};
+use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::{Store, StoreError};
 
 impl Store {
+    /// Begins a change; nobody else changes anything until it is synced.
+    pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        self.trusted()?;
+        // A panic in a change says nothing about the lock itself.
+        Ok(self.changing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Flushes, then syncs sled's file; after it every message up to `sequence` may leave the
     /// device.
     pub(super) fn sync(&self, sequence: u64) -> Result<(), StoreError> {
@@ -25,11 +35,27 @@ impl Store {
 
     fn flush_and_sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(|source| StoreError::Sled { action: "flushing", source })?;
-        self.file.sync_all().map_err(|source| StoreError::Io {
+        self.sync_blobs().and_then(|()| self.file.sync_all()).map_err(|source| StoreError::Io {
             action: "syncing",
             file: self.db_file(),
             source,
         })
+    }
+
+    /// Syncs pages that sled put into files of their own. There are none (see `SEGMENT`), but what
+    /// a store is made of must not depend on that.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let mut any = false;
+        for blob in fs::read_dir(&self.blobs)? {
+            match File::open(blob?.path()) {
+                Ok(file) => file.sync_all()?,
+                // sled removes what it needs no more.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            any = true;
+        }
+        if any { File::open(&self.blobs)?.sync_all() } else { Ok(()) }
     }
 
     /// May what the memory holds still be believed?

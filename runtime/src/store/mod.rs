@@ -22,6 +22,8 @@ pub mod record;
 mod values;
 
 use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
@@ -57,6 +59,8 @@ pub struct Store {
     db: sled::Db,
     /// sled's file, held open so that it can be synced.
     file: File,
+    /// The folder where sled would put pages too large for its file.
+    blobs: PathBuf,
     inbox: Tree,
     objects: Tree,
     readings: Tree,
@@ -70,6 +74,9 @@ pub struct Store {
     kept_readings: AtomicUsize,
     /// Sequence numbers up to this one are synced; nothing above it may leave the device.
     durable: AtomicU64,
+    /// Held over a change and its sync: a sync in the middle of somebody else's change would make
+    /// half of it durable, and a power cut then leaves what no killed process could.
+    changing: Mutex<()>,
     /// A sync failed: what the memory holds may never reach the disk.
     distrusted: AtomicBool,
 }
@@ -96,7 +103,7 @@ impl Store {
         exam: &ExamKey,
         clock: &dyn Clock,
     ) -> Result<Accepted, StoreError> {
-        self.trusted()?;
+        let _changing = self.change()?;
         let trees = (&self.inbox, &self.objects, &self.exams, &self.outbox, &self.meta);
         let uid = instance.sop_instance.as_str().as_bytes();
         let time = clock.now();
@@ -152,7 +159,7 @@ impl Store {
     /// # Errors
     /// The store fails. None where the instance is no longer in the inbox.
     pub fn begin(&self, id: InstanceId) -> Result<Option<InboxRow>, StoreError> {
-        self.trusted()?;
+        let _changing = self.change()?;
         let row = self.inbox.transaction(|inbox| {
             let Some(mut row) = get_in::<InboxRow>(inbox, "inbox", id.as_bytes())? else {
                 return Ok(None);
@@ -172,7 +179,7 @@ impl Store {
     /// # Errors
     /// Nothing of it is kept.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
-        self.trusted()?;
+        let _changing = self.change()?;
         let trees =
             (&self.inbox, &self.readings, &self.exams, &self.revisions, &self.outbox, &self.meta);
         let id = commit.record.instance.id;
@@ -210,6 +217,7 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn enqueue(&self, row: &OutboxRow) -> Result<u64, StoreError> {
+        let _changing = self.change()?;
         let sequence =
             (&self.outbox, &self.meta).transaction(|(outbox, meta)| append(outbox, meta, row));
         let sequence = sequence.map_err(|e| failed("queueing a message", e))?;
@@ -226,6 +234,7 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn delivered(&self, sequence: u64, next: Option<&OutboxRow>) -> Result<(), StoreError> {
+        let _changing = self.change()?;
         let appended = (&self.outbox, &self.meta).transaction(|(outbox, meta)| {
             let removed = outbox.remove(&sequence.to_be_bytes())?.is_some();
             let appended =
@@ -305,6 +314,15 @@ impl Store {
             .filter_map(|k| k.as_ref().try_into().ok())
             .map(InstanceId::from_bytes)
             .collect())
+    }
+
+    /// Attempts to read an instance so far; 0 where it is no longer in the inbox.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn attempts(&self, id: InstanceId) -> Result<u32, StoreError> {
+        let row: Option<InboxRow> = get(&self.inbox, "inbox", id.as_bytes())?;
+        Ok(row.map_or(0, |row| row.attempts))
     }
 
     /// Is this instance known, read or not?

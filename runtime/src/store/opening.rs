@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::record::VALUE_VERSION;
@@ -17,9 +18,15 @@ const MARK: &[u8] = b"version";
 /// Folder of the store under the storage path.
 const FOLDER: &str = "store";
 
+/// Bytes of a segment of sled's file, the most that sled takes. A page of more than a quarter of it
+/// goes to a file of its own, which sled never syncs: after a power cut the page is gone and the
+/// store cannot be read. A page holds up to 16 values and 10 changes, each within
+/// `VALUE_BYTES_MAX`: 2.6 MB.
+const SEGMENT: usize = 1 << 24;
+
 /// Free bytes without which a store that cannot be opened is not called damaged: sled writes
-/// segments of 512 KiB, and a snapshot at its start.
-const ROOM_MIN: u64 = 16 << 20;
+/// whole segments, and a snapshot at its start.
+const ROOM_MIN: u64 = 2 * SEGMENT as u64;
 
 /// Free bytes under a folder; none where nobody can tell.
 fn free_bytes(folder: &Path) -> Option<u64> {
@@ -87,6 +94,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
     let opening = sled::Config::new()
         .path(folder)
         .cache_capacity(config.cache.as_u64())
+        .segment_size(SEGMENT)
         // Only `sync` decides when something is durable.
         .flush_every_ms(None);
     // sled panics on some damaged files.
@@ -107,6 +115,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
     };
     let store = Store {
         file,
+        blobs: folder.join("blobs"),
         inbox: tree("inbox")?,
         objects: tree("objects")?,
         readings: tree("readings")?,
@@ -118,6 +127,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         outbox_rows: AtomicUsize::new(0),
         kept_readings: AtomicUsize::new(0),
         durable: AtomicU64::new(0),
+        changing: Mutex::new(()),
         distrusted: AtomicBool::new(false),
         db,
     };
@@ -138,6 +148,9 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         ..store
     };
     store.sync(last)?;
+    // sled writes it once and never syncs it.
+    let conf = folder.join("conf");
+    File::open(&conf).and_then(|f| f.sync_all()).map_err(io("syncing", &conf))?;
     for folder in [folder, folder.parent().unwrap_or(folder)] {
         File::open(folder).and_then(|f| f.sync_all()).map_err(io("syncing folder", folder))?;
     }
