@@ -183,14 +183,17 @@ fn peers_that_are_none_hold_a_place_only_until_the_timer_ends() {
         assert!(closed.as_ref().map_or_else(reset, |_| true), "{name}: {closed:?}");
     }
     // More that say nothing than there are places: an honest one is told to come back, and can.
-    let mute: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
     let (file, _) = small(1);
-    let refused = send::store(site.address(), "CLEARFILM", "TEST", &file);
-    assert!(refused.is_err(), "no place is left");
-    drop(mute);
-    wait_until("a free place", || {
-        send::store(site.address(), "CLEARFILM", "TEST", &file).is_ok_and(|status| status == 0)
+    let honest = || send::store(site.address(), "CLEARFILM", "TEST", &file);
+    // On a busy machine the first mute ones may have run out of time before the honest one comes.
+    let mut mute: Vec<TcpStream> = Vec::new();
+    let turned_away = (0..3).any(|_| {
+        mute = (0..40).map(|_| connect()).collect();
+        honest().is_err()
     });
+    assert!(turned_away, "no place is left");
+    drop(mute);
+    wait_until("a free place", || honest().is_ok_and(|status| status == 0));
     // One byte a second is silence too: a whole PDU has `idle_timeout`, the first `artim`.
     let mut slow = connect();
     let begun = std::iter::repeat_with(|| {

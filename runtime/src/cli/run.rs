@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clearfilm::clock::SystemClock;
 use clearfilm::config::Config;
@@ -31,7 +32,7 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    end_at_a_panic();
+    let ended = end_at_a_panic();
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -41,18 +42,25 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        appliance.run(|_| {}, stop).await?;
+        let result = appliance.run(|_| {}, stop).await;
+        ended.store(true, Ordering::SeqCst);
+        result?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 /// A panic in a task would end that task only, and the service would go on with half a state (sled
 /// panics where the disk fails in its own threads). The service manager starts it again, and
-/// nothing that was accepted is lost by that.
-fn end_at_a_panic() {
-    let tell = std::panic::take_hook();
+/// nothing that was accepted is lost by that. Once the flag is set the service has ended, and what
+/// its last tasks say while they are torn down does not count.
+fn end_at_a_panic() -> Arc<AtomicBool> {
+    let ended = Arc::new(AtomicBool::new(false));
+    let (tell, over) = (std::panic::take_hook(), Arc::clone(&ended));
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
-        std::process::abort();
+        if !over.load(Ordering::SeqCst) {
+            std::process::abort();
+        }
     }));
+    ended
 }
