@@ -1,32 +1,56 @@
-//! How the device is doing: a summary for the broker, and whether another object may be taken.
+//! How the device is doing: a summary for the broker, whether another object may be taken, and
+//! which alarms follow from what is seen.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::alarm::{AlarmKind, Alarms};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::Refused;
+use crate::metrics::{Levels, Metrics};
+use crate::pulse::Pulses;
 use crate::store::Store;
 
-/// Watches disk, inbox and outbox.
+/// Share of `mqtt.outbox_rows` at which an operator is told, in tenths: while there is still time
+/// to do something.
+const OUTBOX_ALARM_TENTHS: usize = 8;
+
+/// Watches disk, inbox, outbox, loops and alarms.
 pub struct Health {
-    config: Arc<Config>,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    started: Instant,
+    /// What is allowed.
+    pub config: Arc<Config>,
+    /// What is kept.
+    pub store: Arc<Store>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// What an operator was told.
+    pub alarms: Arc<Alarms>,
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// Which loops still turn.
+    pub pulses: Pulses,
+    /// The process began.
+    pub started: Instant,
 }
 
-impl Health {
-    /// Begins to count the up-time.
-    #[must_use]
-    pub fn new(config: Arc<Config>, store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
-        let started = clock.monotonic();
-        Self { config, store, clock, started }
-    }
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
 
+/// Can images be received and read? What only delays results does not count.
+const READY: [&str; 4] = ["engine", "room", "store", "loops"];
+
+impl Health {
     /// May another object be taken?
     ///
     /// # Errors
@@ -49,36 +73,86 @@ impl Health {
         }
     }
 
+    /// Everything that was looked at; `engine` says why nothing is read, where nothing is.
+    #[must_use]
+    pub fn checks(&self, engine: Option<&str>) -> Vec<Check> {
+        let stuck = self.pulses.stuck();
+        let stuck = (!stuck.is_empty()).then(|| format!("expected to turn: {}", stuck.join(", ")));
+        let broker = (self.metrics.mqtt_connected.get() == 0).then(|| "not connected".to_owned());
+        let alarms: Vec<&str> = self.alarms.raised().into_keys().map(AlarmKind::name).collect();
+        let alarms = (!alarms.is_empty()).then(|| alarms.join(", "));
+        let store = self.store.trusted().err().map(|e| e.to_string());
+        [
+            ("engine", engine.map(str::to_owned)),
+            ("room", self.admit().err().map(|e| e.to_string())),
+            ("store", store),
+            ("loops", stuck),
+            ("broker", broker),
+            ("alarms", alarms),
+        ]
+        .map(|(name, reason)| Check { name, ok: reason.is_none(), reason })
+        .into()
+    }
+
+    /// Can images be received and read?
+    #[must_use]
+    pub fn ready(checks: &[Check]) -> bool {
+        checks.iter().all(|check| check.ok || !READY.contains(&check.name))
+    }
+
     /// Payload of `health`; `engine` says why nothing is read, where nothing is.
     #[must_use]
     pub fn summary(&self, engine: Option<&str>) -> Value {
-        let room = self.admit();
-        let oldest = self.store.oldest_message();
-        let now = self.clock.now();
-        let oldest_s =
-            oldest.as_ref().ok().and_then(|t| *t).map_or(0, |t| (now - t).num_seconds().max(0));
-        let free = free_bytes(&self.config.storage.path).unwrap_or(0);
-        let checks = [
-            ("engine", engine.map(str::to_owned)),
-            ("room", room.err().map(|e| e.to_string())),
-            ("store", oldest.err().map(|e| e.to_string())),
-        ];
-        let ok = checks.iter().all(|(_, reason)| reason.is_none());
-        let checks: Vec<Value> = checks
-            .into_iter()
-            .map(|(name, reason)| match reason {
-                None => json!({"name": name, "ok": true}),
-                Some(reason) => json!({"name": name, "ok": false, "reason": reason}),
-            })
-            .collect();
+        let checks = self.checks(engine);
+        let levels = self.levels(engine);
         json!({
-            "ok": ok,
+            "ok": checks.iter().all(|check| check.ok),
             "checks": checks,
             "uptime_s": self.clock.monotonic().duration_since(self.started).as_secs(),
-            "outbox": {"depth": self.store.outbox_rows(), "oldest_s": oldest_s},
-            "disk_free_bytes": free,
-            "readings": self.store.readings(),
+            "outbox": {"depth": levels.outbox_depth, "oldest_s": levels.outbox_oldest_s},
+            "disk_free_bytes": levels.free_bytes,
+            "readings": levels.records,
         })
+    }
+
+    /// What is asked when somebody looks.
+    #[must_use]
+    pub fn levels(&self, engine: Option<&str>) -> Levels {
+        let now = self.clock.now();
+        let oldest = self.store.oldest_message().ok().flatten();
+        let oldest_s = oldest.map_or(0, |time| (now - time).num_seconds().max(0));
+        Levels {
+            outbox_depth: self.store.outbox_rows(),
+            outbox_oldest_s: u64::try_from(oldest_s).unwrap_or(0),
+            inbox_depth: self.store.inbox_rows(),
+            records: self.store.readings(),
+            free_bytes: free_bytes(&self.config.storage.path).unwrap_or(0),
+            sequence: self.store.last_sequence(),
+            selftest: engine.is_none(),
+            alarms: self.alarms.raised().into_keys().map(AlarmKind::name).collect(),
+        }
+    }
+
+    /// Raises and clears the alarms that follow from what is seen now.
+    pub fn look(&self, engine: Option<&str>) {
+        let (storage, mqtt) = (&self.config.storage, &self.config.mqtt);
+        let free = free_bytes(&storage.path).ok();
+        let low = free.filter(|free| *free < storage.free_min.as_u64()).map(|free| {
+            format!(
+                "expected at least {} free, found {free} bytes: senders are told to come back",
+                storage.free_min
+            )
+        });
+        self.alarms.set(AlarmKind::DiskLow, low);
+        let rows = self.store.outbox_rows();
+        // Raised at one level and cleared at a lower one, so that it does not flutter.
+        let tenths = OUTBOX_ALARM_TENTHS
+            - usize::from(self.alarms.raised().contains_key(&AlarmKind::Outbox));
+        let full = (rows * 10 >= mqtt.outbox_rows * tenths).then(|| {
+            format!("expected fewer than {} messages that wait, found {rows}", mqtt.outbox_rows)
+        });
+        self.alarms.set(AlarmKind::Outbox, full);
+        self.alarms.set(AlarmKind::Selftest, engine.map(str::to_owned));
     }
 }
 

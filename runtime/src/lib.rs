@@ -7,6 +7,8 @@
 // The ground everything stands on.
 pub mod id;
 pub mod clock;
+pub mod pulse;
+pub mod metrics;
 pub mod config;
 pub mod device;
 pub mod bundle;
@@ -26,8 +28,10 @@ pub mod report;
 pub mod reading;
 pub mod selftest;
 pub mod store;
+pub mod alarm;
 pub mod publish;
 
 // The binding.
 pub mod health;
+pub mod web;
 pub mod pipeline;

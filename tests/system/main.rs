@@ -1,6 +1,7 @@
 //! The house inspected and the appliance run with real peers, in one binary: one link for all
 //! system tests.
 
+mod brokers;
 mod children;
 mod corpus;
 mod disks;
@@ -8,10 +9,13 @@ mod durable;
 mod encodings;
 mod engines;
 mod failing;
+mod fake;
 mod faults;
 mod hostile;
 mod lookalike;
+mod operator;
 mod peers;
+mod receipts;
 mod receive;
 mod schemas;
 mod tidy;

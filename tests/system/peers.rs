@@ -128,6 +128,13 @@ impl Broker {
         });
     }
 
+    /// `SIGKILL`: what it had acknowledged and not written is lost.
+    pub(crate) fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
     pub(crate) fn stop(&mut self) {
         if let Some(process) = self.process.take() {
             process.terminate();
@@ -264,7 +271,8 @@ impl Site {
              [engine]\norder = [\"tract\"]\n\
              [storage]\npath = {:?}\nfree_min = \"1MiB\"\n\
              [bundle]\nunvalidated = true\n\
-             [telemetry]\nlog = \"warn\"\n\
+             [http]\nlisten = \"\"\n\
+             [telemetry]\nlog = \"warn\"\nmetrics = \"\"\n\
              [mqtt]\nurl = \"mqtt://127.0.0.1:{broker}\"\nretry_max = \"1s\"\n{more}\n",
             site.port, storage
         );
@@ -290,6 +298,24 @@ impl Site {
             send::echo(self.address(), "CLEARFILM", "TEST").is_ok_and(|s| s == 0)
         });
         process
+    }
+
+    /// What a verb of the binary prints about the running unit, JSON.
+    #[track_caller]
+    pub(crate) fn ask(&self, verb: &[&str]) -> Value {
+        let (status, text) = self.verb(verb);
+        let answer = serde_json::from_str(&text);
+        assert!(answer.is_ok(), "{verb:?}: expected JSON, found {status:?} {text}");
+        answer.expect("it is JSON")
+    }
+
+    /// Exit status and output of a verb of the binary.
+    pub(crate) fn verb(&self, verb: &[&str]) -> (Option<i32>, String) {
+        let config = self.folder.path().join("config.toml");
+        let output = Command::new(binary()).args(verb).arg("--config").arg(config).output();
+        let output = output.expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text + &String::from_utf8_lossy(&output.stderr))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -6,6 +6,7 @@
 use clearfilm::findings::Finding;
 use clearfilm::gate::{Check, Judgement};
 use clearfilm::ood::Ood;
+use clearfilm::publish::Receipt;
 use clearfilm::report::DraftReport;
 use clearfilm_tests::text;
 use jsonschema::{Registry, Validator};
@@ -14,8 +15,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Every schema of version 1.
-const NAMES: [&str; 8] =
-    ["envelope", "status", "about", "health", "state", "gate", "findings", "report"];
+const NAMES: [&str; 10] = [
+    "envelope", "status", "about", "health", "alarm", "state", "gate", "findings", "report",
+    "receipt",
+];
 
 /// Nothing wrong.
 const NONE: [&str; 0] = [];
@@ -148,6 +151,29 @@ fn health_is_checked() {
             ("/checks/0/name", Value::Null),
         ],
     );
+}
+
+#[test]
+fn alarms_are_checked() {
+    check(
+        "alarm",
+        &[
+            ("/type", json!("Disk low")),
+            ("/severity", json!("bad")),
+            ("/text", json!("")),
+            ("/since", Value::Null),
+            ("/runbook", Value::Null),
+        ],
+    );
+}
+
+#[test]
+fn receipts_are_checked() {
+    check(
+        "receipt",
+        &[("/id", json!("1")), ("/id", Value::Null), ("/consumer", json!("Reading Room"))],
+    );
+    check_type::<Receipt>("receipt", "");
 }
 
 #[test]

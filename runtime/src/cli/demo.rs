@@ -17,7 +17,7 @@ use clearfilm::config::{Config, Mqtt, UnknownPeers};
 use clearfilm::ingest::send;
 use clearfilm::phantom::{Encoding, Phantom, Projection, Variant};
 use clearfilm::pipeline::Appliance;
-use clearfilm::publish::subscribe::follow;
+use clearfilm::publish::subscribe::Follower;
 use rumqttd::{Broker, ConnectionSettings, RouterConfig, ServerSettings};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -87,6 +87,9 @@ fn configuration(demo: &Demo) -> anyhow::Result<Config> {
     config.mqtt.url = format!("mqtt://{}", free_port(demo.mqtt_port, 1883)?);
     // The demo holds a few images and leaves nothing behind.
     config.storage.free_min = ByteSize::mib(64);
+    // Another program on this machine may have these ports.
+    config.http.listen.clear();
+    config.telemetry.metrics.clear();
     // The bundle's findings hold on phantoms only, and phantoms are what it reads here.
     config.bundle.unvalidated = true;
     if !demo.verbose {
@@ -161,7 +164,9 @@ fn banner(config: &Config, broker: bool) {
 async fn show_and_serve(demo: &Demo, appliance: Appliance, mqtt: Mqtt) -> anyhow::Result<ExitCode> {
     let (sender, messages) = mpsc::channel(WAITING_MAX);
     let filter = format!("{}/+/+/exam/+/+", mqtt.root);
-    let following = tokio::spawn(follow(mqtt, "demo-screen".into(), filter, sender));
+    let follower =
+        Follower::new(&mqtt, "demo-screen".into(), filter).map_err(anyhow::Error::msg)?;
+    let following = tokio::spawn(follower.run(sender));
     let (ready, listening) = tokio::sync::oneshot::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(appliance.run(

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod log;
@@ -74,6 +75,14 @@ enum Verb {
     /// The process that reads an object at which the daemon ended.
     #[command(hide = true)]
     TrialChild,
+    /// How the running unit is doing.
+    Status(control::Status),
+    /// Messages of the running unit that wait for the broker: list, retry, drop.
+    Outbox(control::Outbox),
+    /// Erase an exam from the running unit.
+    Exam(control::Exam),
+    /// Clear an alarm of the running unit.
+    Alarm(control::Alarm),
     /// Write the encoder's input pixels of files to safetensors, for training.
     Pixels(pixels::Pixels),
 }
@@ -82,7 +91,7 @@ enum Verb {
 #[derive(Debug, Args)]
 pub(crate) struct Configured {
     /// Configuration file (TOML); without it the defaults and the environment count.
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 
@@ -106,6 +115,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Watch(watch) => watch::run(&watch),
         Verb::Pixels(pixels) => pixels::run(&pixels),
+        Verb::Status(status) => control::status(&status),
+        Verb::Outbox(outbox) => control::outbox(&outbox),
+        Verb::Exam(exam) => control::exam(&exam),
+        Verb::Alarm(alarm) => control::alarm(&alarm),
         Verb::TrialChild => {
             clearfilm::pipeline::trial::serve()?;
             Ok(ExitCode::SUCCESS)

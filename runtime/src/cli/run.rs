@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clearfilm::clock::SystemClock;
 use clearfilm::config::Config;
+use clearfilm::health::Health;
 use clearfilm::pipeline::{Appliance, PipelineError};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Configured, INVALID, log, runtime};
@@ -33,6 +35,7 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     let ended = end_at_a_panic();
+    let health = appliance.health();
     runtime()?.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -42,11 +45,38 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
                 _ = interrupt.recv() => {}
             }
         };
-        let result = appliance.run(|_| {}, stop).await;
+        let watchdog = tokio::spawn(feed(health));
+        let result = appliance.run(|_| tell(&[NotifyState::Ready]), stop).await;
+        watchdog.abort();
+        tell(&[NotifyState::Stopping]);
         ended.store(true, Ordering::SeqCst);
         result?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Tells the service manager, where there is one.
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Feeds the watchdog of the service manager while every loop turns; a stuck one starves it, and
+/// the service is started again.
+async fn feed(health: Arc<Health>) {
+    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    // Twice within its time, as sd_watchdog_enabled(3) advises.
+    let mut tick = tokio::time::interval(within / 2);
+    loop {
+        tick.tick().await;
+        let stuck = health.pulses.stuck();
+        if stuck.is_empty() {
+            tell(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(loops = stuck.join(", "), "stuck: the watchdog is not fed");
+        }
+    }
 }
 
 /// A panic in a task would end that task only, and the service would go on with half a state (sled

@@ -1,9 +1,10 @@
 //! `clearfilm watch`: what arrives from the broker.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Args;
-use clearfilm::publish::subscribe::{Received, follow};
+use clearfilm::publish::subscribe::{Follower, Received};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -24,6 +25,10 @@ pub(crate) struct Watch {
     /// One JSON object a message: topic, retained, expiry and the envelope.
     #[arg(long)]
     json: bool,
+    /// Confirm every findings and report message that was printed, as this consumer (one of
+    /// `mqtt.receipts`).
+    #[arg(long, value_name = "CONSUMER")]
+    receipts_as: Option<String>,
     /// End after this many messages.
     #[arg(long, value_name = "N")]
     count: Option<usize>,
@@ -40,11 +45,18 @@ pub(super) fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
         let (sender, mut messages) = mpsc::channel(WAITING_MAX);
         // A name of its own each time: two with one name would throw each other out.
         let client_id = format!("watch-{}", Uuid::new_v4().simple());
-        let following = tokio::spawn(follow(config.mqtt, client_id, filter, sender));
+        let follower =
+            Follower::new(&config.mqtt, client_id, filter).map_err(anyhow::Error::msg)?;
+        let confirmer = watch.receipts_as.as_deref().map(|consumer| follower.confirmer(consumer));
+        let following = tokio::spawn(follower.run(sender));
         let mut left = watch.count;
         while left != Some(0) {
             let Some(message) = messages.recv().await else { break };
-            print(&message, watch.json);
+            print(&message, watch.json)?;
+            if let Some(Err(error)) = confirmer.as_ref().map(|c| c.confirm(&message)) {
+                // It is sent again, and confirmed then.
+                tracing::debug!(error, "a message was not confirmed");
+            }
             left = left.map(|left| left - 1);
         }
         if left == Some(0) {
@@ -56,14 +68,17 @@ pub(super) fn run(watch: &Watch) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(message: &Received, as_json: bool) {
+/// Prints a message; when this returns, the reader of the output has it.
+fn print(message: &Received, as_json: bool) -> std::io::Result<()> {
     let envelope: Value = serde_json::from_slice(&message.body).unwrap_or(Value::Null);
+    let mut out = anstream::stdout().lock();
     if as_json {
         let line = json!({
             "topic": message.topic, "retained": message.retained, "expiry_s": message.expiry_s, "message": envelope,
         });
-        anstream::println!("{line}");
+        writeln!(out, "{line}")?;
     } else {
-        anstream::print!("{}", show::message(&message.topic, &envelope));
+        write!(out, "{}", show::message(&message.topic, &envelope))?;
     }
+    out.flush()
 }

@@ -79,6 +79,8 @@ impl Default for Storage {
             trials: 8,
             trial_wall: Duration::from_secs(300),
             keep_images: Duration::from_secs(72 * 3600),
+            keep_quarantine: Duration::from_secs(30 * 24 * 3600),
+            keep_records: Duration::from_secs(400 * 24 * 3600),
         }
     }
 }
@@ -121,14 +123,24 @@ impl Default for Mqtt {
             max_packet: ByteSize::mib(1),
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(10),
+            ack_timeout: Duration::from_secs(30),
+            denied_retry_max: Duration::from_secs(60),
+            receipts: Vec::new(),
+            receipt_wait: Duration::from_secs(60),
             outbox_rows: 100_000,
             drain: Duration::from_secs(5),
         }
     }
 }
 
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".into() }
+    }
+}
+
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: "info".into(), log_format: LogFormat::Pretty }
+        Self { metrics: "127.0.0.1:9464".into(), log: "info".into(), log_format: LogFormat::Pretty }
     }
 }

@@ -6,6 +6,7 @@
 mod defaults;
 mod sections;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,7 +46,9 @@ pub struct Config {
     pub report: Report,
     /// The broker.
     pub mqtt: Mqtt,
-    /// Logs.
+    /// Pages about the unit.
+    pub http: Http,
+    /// Logs and metrics.
     pub telemetry: Telemetry,
 }
 
@@ -153,6 +156,16 @@ impl Config {
         for (key, time) in [("decode.cpu", self.decode.cpu), ("decode.wall", self.decode.wall)] {
             check(time.as_secs() > 0, format!("{key}: expected at least 1s, found {time:?}"));
         }
+        for (key, address) in
+            [("http.listen", &self.http.listen), ("telemetry.metrics", &self.telemetry.metrics)]
+        {
+            check(
+                address.is_empty() || address.parse::<SocketAddr>().is_ok(),
+                format!(
+                    "{key}: expected an address like \"127.0.0.1:8080\" or nothing, found {address:?}"
+                ),
+            );
+        }
         self.mqtt.validate(&mut check);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
     }
@@ -217,6 +230,20 @@ impl Mqtt {
             ),
         );
         check(self.inflight > 0, "mqtt.inflight: expected at least 1, found 0".into());
+        for (key, time) in [("ack_timeout", self.ack_timeout), ("receipt_wait", self.receipt_wait)]
+        {
+            let least = Duration::from_secs(1);
+            check(
+                time >= least,
+                format!("mqtt.{key}: expected at least {least:?}, found {time:?}"),
+            );
+        }
+        for consumer in &self.receipts {
+            check(
+                is_slug(consumer, 1),
+                format!("mqtt.receipts: expected names of [a-z0-9-]{{1,32}}, found {consumer:?}"),
+            );
+        }
         check(
             self.keep_alive >= Duration::from_secs(5),
             format!("mqtt.keep_alive: expected at least 5s, found {:?}", self.keep_alive),

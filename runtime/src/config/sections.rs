@@ -193,6 +193,12 @@ pub struct Storage {
     /// How long the bytes of an instance that was read are kept.
     #[serde(with = "humantime_serde")]
     pub keep_images: Duration,
+    /// How long the bytes of an instance that was set aside are kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_quarantine: Duration,
+    /// How long records (readings, exams, revisions) are kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_records: Duration,
 }
 
 /// Which model bundle reads.
@@ -274,6 +280,17 @@ pub struct Mqtt {
     /// Longest wait before connecting again.
     #[serde(with = "humantime_serde")]
     pub retry_max: Duration,
+    /// Longest wait for the acknowledgement of a message before the connection is given up.
+    #[serde(with = "humantime_serde")]
+    pub ack_timeout: Duration,
+    /// Longest wait before a message that the broker denied is tried again; doubles up to it.
+    #[serde(with = "humantime_serde")]
+    pub denied_retry_max: Duration,
+    /// Consumers whose receipt a findings or report message waits for.
+    pub receipts: Vec<String>,
+    /// How long a receipt may take before the message is sent again.
+    #[serde(with = "humantime_serde")]
+    pub receipt_wait: Duration,
     /// Outbox rows at which C-STORE answers 0xA700.
     pub outbox_rows: usize,
     /// How long a clean stop waits for the broker to take what is left.
@@ -291,10 +308,20 @@ pub enum Phi {
     Accession,
 }
 
-/// Logs.
+/// Pages about the unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port; empty: none.
+    pub listen: String,
+}
+
+/// Logs and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
+    /// Address and port of `/metrics`; empty: none.
+    pub metrics: String,
     /// Filter, as `RUST_LOG` takes it.
     pub log: String,
     /// How a line looks.

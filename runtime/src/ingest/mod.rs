@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::config::{DicomLimits, Peer, Scp};
 use crate::id::{Digest, InstanceId, Uid};
+use crate::pulse::Pulse;
 
 pub use facts::{FactsError, instance_in};
 pub use spool::{Spool, SpoolError};
@@ -125,6 +126,8 @@ pub struct Receiver {
     pub distrust: Distrust,
     /// Tells when an instance was complete.
     pub clock: Arc<dyn Clock>,
+    /// Shows that the port is still listened to.
+    pub pulse: Pulse,
 }
 
 /// Accepts associations until `stop` is done; those in progress end with their sender or timeout.
@@ -144,9 +147,11 @@ pub async fn serve<T>(
     let counts = door::Counts::new(scp, Arc::clone(&receiver.clock));
     tokio::pin!(stop);
     loop {
+        receiver.pulse.promise(TURN);
         let socket = tokio::select! {
             why = &mut stop => return why,
             accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(TURN) => continue,
         };
         let (socket, address) = match socket {
             Ok((socket, address)) => (socket, address.ip().to_canonical()),
@@ -176,6 +181,9 @@ pub async fn serve<T>(
         }
     }
 }
+
+/// Longest time between two turns of the loop: on a quiet night nobody calls.
+const TURN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Pause after a failed accept, so that a shortage of file descriptors does not burn a core.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);

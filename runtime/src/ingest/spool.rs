@@ -64,14 +64,7 @@ impl Spool {
     /// # Errors
     /// The folder cannot be read.
     pub fn complete(&self) -> Result<Vec<InstanceId>, SpoolError> {
-        let entries =
-            fs::read_dir(&self.complete).map_err(failed("reading folder", &self.complete))?;
-        let mut ids: Vec<InstanceId> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".dcm")?.parse().ok())
-            .collect();
-        ids.sort_unstable();
-        Ok(ids)
+        instances_in(&self.complete)
     }
 
     /// Sets an instance aside that cannot be read; its bytes stay.
@@ -95,6 +88,32 @@ impl Spool {
     pub fn remove(&self, id: InstanceId) -> Result<(), SpoolError> {
         let file = self.path(id);
         fs::remove_file(&file).map_err(failed("removing", &file))
+    }
+
+    /// Removes every file of an instance; none is fine too.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn forget(&self, id: InstanceId) -> Result<(), SpoolError> {
+        for folder in [&self.complete, &self.quarantine] {
+            let file = folder.join(format!("{id}.{ENDING}"));
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    other.map_err(failed("removing", &file))?;
+                    sync(folder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Instances that were set aside, by rising id.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn quarantined(&self) -> Result<Vec<InstanceId>, SpoolError> {
+        instances_in(&self.quarantine)
     }
 
     /// Begins a file for a new instance.
@@ -194,6 +213,16 @@ impl Drop for Writing<'_> {
             tracing::warn!(instance = %self.id, %error, "an unfinished file stays until the next start");
         }
     }
+}
+
+fn instances_in(folder: &Path) -> Result<Vec<InstanceId>, SpoolError> {
+    let entries = fs::read_dir(folder).map_err(failed("reading folder", folder))?;
+    let mut ids: Vec<InstanceId> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".dcm")?.parse().ok())
+        .collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 fn sync(folder: &Path) -> Result<(), SpoolError> {

@@ -3,9 +3,13 @@
 //! Tokio at the edges only (sockets, timers); `reader-1..n` are named threads, each with one
 //! engine. Channels carry no images: they are doorbells, the disk is the queue.
 
+mod about;
+mod count;
+mod parts;
 mod reader;
 mod recover;
 pub mod trial;
+mod upkeep;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -15,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+use crate::alarm::{AlarmKind, Alarms};
 use crate::bundle::{Bundle, BundleError};
 use crate::clock::Clock;
 use crate::config::{Config, Policy};
@@ -26,10 +31,12 @@ use crate::device::{self, Device, DeviceError};
 use crate::encode::{Engine, EngineVerdict};
 use crate::health::Health;
 use crate::id::{ExamKey, InstanceId};
-use crate::ingest::{self, Accepted, FactsError, Instance, Receiver, Refused, Spool, SpoolError};
-use crate::publish::{Publisher, SCHEMAS};
-use crate::store::record::{BundleName, Software};
+use crate::ingest::{self, Accepted, FactsError, Instance, Refused, Spool, SpoolError};
+use crate::metrics::Metrics;
+use crate::pulse::Pulses;
+use crate::store::record::Software;
 use crate::store::{Store, StoreError};
+use crate::web::WebError;
 
 /// Why the appliance cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +64,9 @@ pub enum PipelineError {
         /// Why.
         source: io::Error,
     },
+    /// A page or the local socket cannot be served.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// A sync failed.
     #[error("a sync failed: spool and store are opened anew by the next start")]
     NotDurable,
@@ -80,11 +90,15 @@ struct Shared {
     store: Arc<Store>,
     spool: Spool,
     clock: Arc<dyn Clock>,
-    health: Health,
+    health: Arc<Health>,
+    alarms: Arc<Alarms>,
+    metrics: Arc<Metrics>,
     /// Rung for the readers.
     work: Bell,
     /// Rung for the publisher.
     outgoing: Arc<Notify>,
+    /// Rung for the publisher: everything is to be tried again.
+    retry: Arc<Notify>,
     /// A sync failed: nothing is trusted, the process ends.
     distrusted: Notify,
     /// Instances that a reader works on.
@@ -102,6 +116,8 @@ struct Engines {
     verdicts: Vec<EngineVerdict>,
     /// Why nothing is read.
     problem: Option<String>,
+    /// They were tried, and none passed.
+    failed: bool,
 }
 
 /// How long a process that trusts nothing any more still answers.
@@ -163,10 +179,30 @@ impl Appliance {
             commit: device::COMMIT.into(),
             config_digest: policy.digest(),
         };
+        let metrics = Metrics::new(device::VERSION, device::COMMIT, &bundle.digest.to_string());
+        let (metrics, outgoing) = (Arc::new(metrics), Arc::new(Notify::new()));
+        let begun_anew = opened.rebuilt.is_some();
+        let alarms = Alarms::open(store.clone(), clock.clone(), outgoing.clone(), begun_anew)?;
+        let alarms = Arc::new(alarms);
+        if let Some(error) = opened.rebuilt {
+            alarms.raise(AlarmKind::StoreRebuilt, error.to_string());
+        }
+        let health = Health {
+            config: config.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            alarms: alarms.clone(),
+            metrics: metrics.clone(),
+            pulses: Pulses::new(clock.clone()),
+            started: clock.monotonic(),
+        };
         let shared = Shared {
-            health: Health::new(config.clone(), store.clone(), clock.clone()),
+            health: Arc::new(health),
+            alarms,
+            metrics,
             work: Bell::default(),
-            outgoing: Arc::new(Notify::new()),
+            outgoing,
+            retry: Arc::new(Notify::new()),
             distrusted: Notify::new(),
             claimed: Mutex::default(),
             committing: Mutex::default(),
@@ -189,6 +225,12 @@ impl Appliance {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Which loops still turn, for whoever watches over the process.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        self.shared.health.clone()
+    }
+
     /// Runs until `stop` is done: receives, reads, publishes. `ready` is told the DICOM address.
     ///
     /// # Errors
@@ -204,10 +246,13 @@ impl Appliance {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
         let (stopping, stopped) = watch::channel(false);
+        let mut tasks = parts::pages(&shared, &stopped).await?;
         let readers = reader::start(&shared).map_err(PipelineError::Thread)?;
-        let publishing = tokio::spawn(publisher(&shared).run(stopped.clone()));
-        let keeping = tokio::spawn(recover::forget_old_images(shared.clone(), stopped.clone()));
-        let receiver = Arc::new(receiver(&shared));
+        let (publisher, listener_of_receipts) = parts::publisher(&shared);
+        tasks.push(tokio::spawn(publisher.run(stopped.clone())));
+        tasks.push(tokio::spawn(listener_of_receipts.run(stopped.clone())));
+        tasks.push(tokio::spawn(upkeep::run(shared.clone(), stopped)));
+        let receiver = Arc::new(parts::receiver(&shared));
         tracing::info!(dicom = %bound, ae_title = %receiver.scp.ae_title, bundle = %shared.bundle.digest, "receiving");
         ready(bound);
         let distrusted = async {
@@ -240,44 +285,12 @@ impl Appliance {
                 tracing::warn!("a reader did not end");
             }
         }
-        for task in [publishing, keeping] {
+        for task in tasks {
             if task.await.is_err() {
                 tracing::warn!("a task did not end");
             }
         }
         Ok(())
-    }
-}
-
-fn receiver(shared: &Arc<Shared>) -> Receiver {
-    let (admit, accept, distrust) = (shared.clone(), shared.clone(), shared.clone());
-    Receiver {
-        scp: shared.config.dicom.scp.clone(),
-        peers: shared.config.dicom.peers.clone(),
-        limits: shared.config.dicom.limits.clone(),
-        spool: shared.spool.clone(),
-        admit: Box::new(move || admit.health.admit()),
-        accept: Box::new(move |instance| accept.accept(instance)),
-        distrust: Box::new(move || distrust.distrust()),
-        clock: shared.clock.clone(),
-    }
-}
-
-fn publisher(shared: &Arc<Shared>) -> Publisher {
-    let health = shared.clone();
-    Publisher {
-        store: shared.store.clone(),
-        device: shared.device.clone(),
-        mqtt: shared.config.mqtt.clone(),
-        software: shared.software.clone(),
-        clock: shared.clock.clone(),
-        doorbell: shared.outgoing.clone(),
-        about: shared.about.subscribe(),
-        health: Box::new(move || {
-            let problem = health.engines.borrow().problem.clone();
-            health.health.summary(problem.as_deref())
-        }),
-        born: None,
     }
 }
 
@@ -303,49 +316,5 @@ impl Shared {
         self.work.ring();
         self.outgoing.notify_one();
         Ok(accepted)
-    }
-
-    /// Payload of `about`, made anew when the engines are known.
-    fn tell_about(&self) {
-        let engines = self.engines.borrow().clone();
-        let (config, identity, manifest) =
-            (&self.config, &self.device.identity, &self.bundle.manifest);
-        let base = format!("{}/{}/{}", config.mqtt.root, identity.site, identity.name);
-        let bundle = BundleName {
-            name: manifest.name.clone(),
-            version: manifest.version.clone(),
-            digest: self.bundle.digest,
-        };
-        let schemas: Vec<String> =
-            SCHEMAS.iter().map(|(name, _)| format!("urn:clearfilm:schema:{name}:1")).collect();
-        let mut about = json!({
-            "unit": identity.name,
-            "ae_title": config.dicom.scp.ae_title,
-            "software": self.software,
-            "bundle": bundle,
-            "engines": engines.verdicts,
-            "limits": {
-                "object_bytes": config.dicom.scp.max_object.as_u64(),
-                "associations": config.dicom.scp.max_associations,
-                "inbox_rows": config.storage.inbox_rows,
-                "outbox_rows": config.mqtt.outbox_rows,
-            },
-            "topics": {
-                "status": format!("{base}/status"),
-                "about": format!("{base}/about"),
-                "health": format!("{base}/health"),
-                "exam": format!("{base}/exam/{{key}}/{{state,gate,findings,report}}"),
-            },
-            "schemas": schemas,
-        });
-        if let Some(members) = about.as_object_mut() {
-            if let Some(room) = &identity.room {
-                members.insert("room".into(), json!(room));
-            }
-            if let Some(engine) = &engines.running {
-                members.insert("engine".into(), json!(engine));
-            }
-        }
-        self.about.send_replace(about);
     }
 }

@@ -7,12 +7,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::trial::{self, Look};
-use super::{Engines, Shared, lock};
+use super::{Engines, Shared, count, lock};
+use crate::alarm::AlarmKind;
 use crate::decode::{Decoder, Program};
 use crate::encode::{Encoder, Engine, Verdict};
 use crate::gate::{Check, Outcome as Answer};
 use crate::id::InstanceId;
 use crate::publish::Former;
+use crate::pulse::Pulse;
 use crate::reading::{self, Reading};
 use crate::selftest::{self, SelftestError};
 use crate::store::record::{
@@ -32,10 +34,12 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
     (1..=shared.config.engine.sessions)
         .map(|number| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
+            let name = format!("reader-{number}");
+            let pulse = shared.health.pulses.of(name.as_str());
+            std::thread::Builder::new().name(name).spawn(move || {
                 // A broken program must not go on with half a state: systemd starts it again, and
                 // nothing that was accepted is lost by that.
-                if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| work(&shared, &pulse))).is_err() {
                     tracing::error!("a reader panicked: the process ends");
                     std::process::abort();
                 }
@@ -45,13 +49,18 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
 }
 
 /// Starts an engine, then reads until the bell is stopped.
-fn work(shared: &Shared) {
+fn work(shared: &Shared, pulse: &Pulse) {
+    // An engine may be built now.
+    pulse.promise(shared.config.storage.trial_wall);
     let Some(mut encoder) = engine(shared) else { return };
     let limits = &shared.config;
     let mut decoder = Decoder::new(Program::own(), &limits.decode, &limits.dicom.limits);
+    let reading = limits.decode.wall + limits.storage.trial_wall;
     while !shared.work.stopped() {
+        pulse.promise(WAIT);
         match claim(shared) {
             Ok(Some(id)) => {
+                pulse.promise(reading);
                 if let Err(error) = one(shared, id, &mut decoder, encoder.as_mut()) {
                     tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
                     if shared.store.trusted().is_err() {
@@ -80,14 +89,17 @@ fn engine(shared: &Shared) -> Option<Box<dyn Encoder>> {
                 precision = running.precision,
                 "engine passed the self-test"
             );
-            (Some(encoder), Engines { running: Some(running), verdicts, problem: None })
+            (
+                Some(encoder),
+                Engines { running: Some(running), verdicts, problem: None, failed: false },
+            )
         }
         Err(error) => {
             tracing::error!(%error, "nothing is read; images are received and kept");
             let problem = Some(error.to_string());
             let verdicts =
                 if let SelftestError::NoEngine(verdicts) = error { verdicts } else { Vec::new() };
-            (None, Engines { running: None, verdicts, problem })
+            (None, Engines { running: None, verdicts, problem, failed: true })
         }
     };
     for rejected in engines.verdicts.iter().filter(|v| v.verdict == Verdict::Rejected) {
@@ -127,6 +139,13 @@ fn one(
 ) -> Result<(), StoreError> {
     let begun = shared.clock.monotonic();
     let Some(row) = shared.store.begin(id)? else { return Ok(()) };
+    if row.conflict {
+        let text = format!(
+            "expected one object under a SOP Instance UID, found another with other bytes: image {} of exam {}",
+            row.image, row.exam
+        );
+        shared.alarms.raise(AlarmKind::UidConflict, text);
+    }
     let (path, storage) = (shared.spool.path(id), &shared.config.storage);
     // Somebody stopped the service while this image was read, or it is the image that did: then
     // another process is to find out.
@@ -146,6 +165,7 @@ fn one(
             let (accepted, view) = (reading.accepted(), reading.view.name());
             commit(shared, &row, *reading, engine)?;
             let took = shared.clock.monotonic().duration_since(begun);
+            shared.metrics.stage("image", took);
             tracing::info!(instance = %id, exam = %row.exam, view, accepted, ?took, "read");
         }
         (Look::Unreadable(reason), _) => set_aside(shared, &row, State::Quarantined, reason)?,
@@ -171,6 +191,7 @@ fn set_aside(
 ) -> Result<(), StoreError> {
     let id = row.instance.id;
     tracing::warn!(instance = %id, code = reason.code, text = reason.text, "set aside");
+    shared.metrics.withheld(&reason.code);
     let record = record(shared, row, Outcome::Quarantined(reason.clone()), None);
     let messages = vec![message(shared, state_of(row, state, Some(reason)))];
     shared.store.commit(&Commit { record: &record, revision: None, messages })?;
@@ -200,6 +221,7 @@ fn commit(
         });
     }
     let by = MadeBy::new(shared.software.clone(), engine, &shared.bundle, shared.policy.intended);
+    count::reading(&shared.metrics, &reading);
     let accepted = reading.accepted();
     let refusal = reading.gate.refusal().map(|(code, text)| Reason { code, text });
     let withheld = reading.withheld();
@@ -224,7 +246,9 @@ fn commit(
     }
     let messages = messages.into_iter().map(|what| message(shared, what)).collect();
     let revision = revision.as_ref().map(|(record, row)| (record, row));
+    let begun = shared.clock.monotonic();
     shared.store.commit(&Commit { record: &record, revision, messages })?;
+    shared.metrics.stage("store", shared.clock.monotonic().duration_since(begun));
     shared.outgoing.notify_one();
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::payload::{FindingsPayload, GatePayload, ReportPayload, StatePayload};
+use super::payload::{AlarmPayload, FindingsPayload, GatePayload, ReportPayload, StatePayload};
 use super::topic::{Channel, ExamChannel, Topic};
 use crate::clock::rfc3339;
 use crate::config::{Mqtt, Phi, Use};
@@ -21,6 +21,8 @@ use crate::store::{Store, StoreError};
 /// One message as it goes on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// Its id.
+    pub id: MessageId,
     /// Where it goes.
     pub topic: Topic,
     /// At least once, or at most once.
@@ -117,6 +119,17 @@ impl Former<'_> {
                 }
                 Some(self.formed(&facts(kind, channel, *id), &payload))
             }
+            What::Alarm { kind, id, record } => {
+                let facts = facts("alarm", Channel::Alarm(*kind), *id);
+                match record {
+                    Some(record) => Some(self.formed(&facts, &AlarmPayload::new(*kind, record))),
+                    None => Some(self.forgetting(&facts)),
+                }
+            }
+            What::Erased { exam, topic, id } => {
+                let channel = Channel::Exam(exam.clone(), (*topic).into());
+                Some(self.forgetting(&facts("erased", channel, *id)))
+            }
             What::State { exam, image, instance, state, reason } => {
                 let payload =
                     StatePayload { exam_key: exam, image, state: *state, reason: reason.as_ref() };
@@ -124,6 +137,20 @@ impl Former<'_> {
                 let facts = facts("state", Channel::Exam(exam.clone(), ExamChannel::State), id);
                 Some(self.formed(&Facts { instance: Some(*instance), ..facts }, &payload))
             }
+            What::Gate { .. } | What::Findings { .. } | What::Report { .. } => {
+                return self.of_record(&row.what, facts, store);
+            }
+        })
+    }
+
+    /// A message that says what a record holds; none where it is no longer kept.
+    fn of_record<'a>(
+        &self,
+        what: &What,
+        facts: impl Fn(&'static str, Channel, MessageId) -> Facts<'a>,
+        store: &Store,
+    ) -> Result<Option<Message>, StoreError> {
+        Ok(match what {
             What::Gate { instance } => {
                 let Some(record) = store.record(*instance)? else { return Ok(None) };
                 let Outcome::Reading(reading) = &record.outcome else { return Ok(None) };
@@ -156,6 +183,9 @@ impl Former<'_> {
                     &Facts { by: Some(&record.by), instance: Some(record.instance), ..facts },
                     &payload,
                 ))
+            }
+            What::State { .. } | What::Device { .. } | What::Alarm { .. } | What::Erased { .. } => {
+                None
             }
         })
     }
@@ -234,6 +264,7 @@ impl Former<'_> {
         properties.extend(trace.map(|trace| ("traceparent".to_owned(), trace)));
         let (retain, expiry, at_least_once) = self.keeping(&facts.channel);
         Message {
+            id: facts.id,
             topic: Topic {
                 root: self.mqtt.root.clone(),
                 site: identity.site.clone(),
@@ -246,17 +277,24 @@ impl Former<'_> {
             content_type: format!("application/vnd.clearfilm.{}+json;v=1", facts.kind),
             correlation: match &facts.channel {
                 Channel::Exam(key, _) => Some(key.to_string()),
-                Channel::Status | Channel::About | Channel::Health => None,
+                Channel::Status | Channel::About | Channel::Health | Channel::Alarm(_) => None,
             },
             properties,
             body,
         }
     }
 
+    /// An empty retained message: the broker forgets what it holds under the topic (MQTT 5
+    /// 3.3.1.3).
+    fn forgetting(&self, facts: &Facts<'_>) -> Message {
+        let message = self.formed(facts, &serde_json::Value::Null);
+        Message { retain: true, expiry: None, body: Vec::new(), ..message }
+    }
+
     /// Retained? For how long? At least once?
     fn keeping(&self, channel: &Channel) -> (bool, Option<Duration>, bool) {
         match channel {
-            Channel::Status | Channel::About => (true, None, true),
+            Channel::Status | Channel::About | Channel::Alarm(_) => (true, None, true),
             // Three periods: stale health disappears by itself.
             Channel::Health => (true, Some(3 * self.mqtt.health_period), false),
             Channel::Exam(..) => (self.mqtt.phi == Phi::None, Some(self.mqtt.exam_expiry), true),

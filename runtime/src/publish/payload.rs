@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::alarm::{AlarmKind, AlarmRecord, Severity};
+use crate::clock::rfc3339;
 use crate::config::Phi;
 use crate::decode::View;
 use crate::findings::Finding;
@@ -13,6 +15,29 @@ use crate::id::{ExamKey, MessageId};
 use crate::ood::Ood;
 use crate::report::{DraftReport, Section, Status};
 use crate::store::record::{ExamImage, ExamRecord, InstanceRecord, Reason, State};
+
+/// Something that an operator has to know.
+#[derive(Debug, Serialize)]
+pub(super) struct AlarmPayload<'a> {
+    #[serde(rename = "type")]
+    kind: AlarmKind,
+    severity: Severity,
+    text: &'a str,
+    since: String,
+    runbook: String,
+}
+
+impl<'a> AlarmPayload<'a> {
+    pub(super) fn new(kind: AlarmKind, record: &'a AlarmRecord) -> Self {
+        Self {
+            kind,
+            severity: record.severity,
+            text: &record.text,
+            since: rfc3339(record.since),
+            runbook: format!("docs/alarms.md#{}", kind.name()),
+        }
+    }
+}
 
 /// A transition.
 #[derive(Debug, Serialize)]

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
-use rumqttc::v5::{AsyncClient, Event, MqttOptions};
+use rumqttc::v5::{AsyncClient, Event, EventLoop};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use super::{ExamChannel, Receipt, connection};
 use crate::config::Mqtt;
+use crate::id::MessageId;
 
 /// One message as it came from the broker.
 #[derive(Debug, Clone)]
@@ -25,48 +28,92 @@ pub struct Received {
 /// Pause before another connection is tried.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Subscribes to a filter and hands on what arrives, until nobody takes it; connects again
-/// whenever the broker comes back.
-pub async fn follow(
-    mqtt: Mqtt,
-    client_id: String,
+/// A subscriber that connects again whenever the broker comes back.
+pub struct Follower {
+    client: AsyncClient,
+    events: EventLoop,
     filter: String,
-    messages: mpsc::Sender<Received>,
-) -> Result<(), String> {
-    let (host, port) = mqtt.address()?;
-    let mut options = MqttOptions::new(client_id, host, port);
-    let packet_max = u32::try_from(mqtt.max_packet.as_u64()).unwrap_or(u32::MAX);
-    options
-        .set_keep_alive(mqtt.keep_alive)
-        .set_clean_start(true)
-        .set_max_packet_size(Some(packet_max));
-    let (client, mut events) = AsyncClient::new(options, usize::from(mqtt.inflight));
-    loop {
-        match events.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                client
-                    .try_subscribe(filter.clone(), QoS::AtLeastOnce)
-                    .map_err(|e| e.to_string())?;
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => {
-                let received = Received {
-                    topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                    retained: publish.retain,
-                    expiry_s: publish.properties.as_ref().and_then(|p| p.message_expiry_interval),
-                    body: publish.payload.to_vec(),
-                };
-                if messages.send(received).await.is_err() {
-                    return Ok(());
+}
+
+impl Follower {
+    /// Prepares a subscription to a filter; nothing is connected yet.
+    ///
+    /// # Errors
+    /// The configuration names no broker.
+    pub fn new(mqtt: &Mqtt, client_id: String, filter: String) -> Result<Self, String> {
+        let mut options = connection::options(mqtt, client_id).map_err(|e| e.to_string())?;
+        options.set_clean_start(true);
+        let (client, events) = AsyncClient::new(options, usize::from(mqtt.inflight));
+        Ok(Self { client, events, filter })
+    }
+
+    /// Who says for `consumer` what it has.
+    #[must_use]
+    pub fn confirmer(&self, consumer: &str) -> Confirmer {
+        Confirmer { client: self.client.clone(), consumer: consumer.into() }
+    }
+
+    /// Hands on what arrives, until nobody takes it.
+    ///
+    /// # Errors
+    /// The subscription cannot be asked for.
+    pub async fn run(self, messages: mpsc::Sender<Received>) -> Result<(), String> {
+        let Self { client, mut events, filter } = self;
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    client
+                        .try_subscribe(filter.clone(), QoS::AtLeastOnce)
+                        .map_err(|e| e.to_string())?;
                 }
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "no broker");
-                if messages.is_closed() {
-                    return Ok(());
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    let properties = publish.properties.as_ref();
+                    let received = Received {
+                        topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                        retained: publish.retain,
+                        expiry_s: properties.and_then(|p| p.message_expiry_interval),
+                        body: publish.payload.to_vec(),
+                    };
+                    if messages.send(received).await.is_err() {
+                        return Ok(());
+                    }
                 }
-                tokio::time::sleep(PAUSE).await;
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "no broker");
+                    if messages.is_closed() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
+    }
+}
+
+/// Confirms messages for one consumer.
+pub struct Confirmer {
+    client: AsyncClient,
+    consumer: String,
+}
+
+impl Confirmer {
+    /// Says that a message is kept; what is no findings or report needs no receipt.
+    ///
+    /// # Errors
+    /// The connection takes no more: the unit sends the message again.
+    pub fn confirm(&self, message: &Received) -> Result<(), String> {
+        let Some((exam, "findings" | "report")) = message.topic.rsplit_once('/') else {
+            return Ok(());
+        };
+        #[derive(Deserialize)]
+        struct Named {
+            id: MessageId,
+        }
+        let Ok(Named { id }) = serde_json::from_slice(&message.body) else { return Ok(()) };
+        let receipt = Receipt { id, consumer: self.consumer.clone() };
+        let body = serde_json::to_vec(&receipt).map_err(|e| e.to_string())?;
+        let topic = format!("{exam}/{}", ExamChannel::Receipt.name());
+        self.client.try_publish(topic, QoS::AtLeastOnce, false, body).map_err(|e| e.to_string())
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::alarm::AlarmKind;
 use crate::id::ExamKey;
+use crate::store::record::ExamTopic;
 
 /// Where a device's messages go: `{root}/{site}/{unit}/...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Channel {
     About,
     /// Periodic summary.
     Health,
+    /// Something that an operator has to know.
+    Alarm(AlarmKind),
     /// Of one exam.
     Exam(ExamKey, ExamChannel),
 }
@@ -41,6 +45,19 @@ pub enum ExamChannel {
     Findings,
     /// Draft report.
     Report,
+    /// From a consumer: it has a message durably.
+    Receipt,
+}
+
+impl From<ExamTopic> for ExamChannel {
+    fn from(topic: ExamTopic) -> Self {
+        match topic {
+            ExamTopic::State => Self::State,
+            ExamTopic::Gate => Self::Gate,
+            ExamTopic::Findings => Self::Findings,
+            ExamTopic::Report => Self::Report,
+        }
+    }
 }
 
 impl ExamChannel {
@@ -52,6 +69,7 @@ impl ExamChannel {
             Self::Gate => "gate",
             Self::Findings => "findings",
             Self::Report => "report",
+            Self::Receipt => "receipt",
         }
     }
 }
@@ -64,6 +82,7 @@ impl fmt::Display for Topic {
             Channel::Status => f.write_str("status"),
             Channel::About => f.write_str("about"),
             Channel::Health => f.write_str("health"),
+            Channel::Alarm(kind) => write!(f, "alarm/{}", kind.name()),
             Channel::Exam(key, channel) => write!(f, "exam/{key}/{}", channel.name()),
         }
     }
@@ -88,12 +107,14 @@ impl Topic {
             [site, unit, "status"] => (site, unit, Channel::Status),
             [site, unit, "about"] => (site, unit, Channel::About),
             [site, unit, "health"] => (site, unit, Channel::Health),
+            [site, unit, "alarm", kind] => (site, unit, Channel::Alarm(AlarmKind::named(kind)?)),
             [site, unit, "exam", key, channel] => {
                 let channels = [
                     ExamChannel::State,
                     ExamChannel::Gate,
                     ExamChannel::Findings,
                     ExamChannel::Report,
+                    ExamChannel::Receipt,
                 ];
                 let channel = channels.into_iter().find(|c| c.name() == channel)?;
                 (site, unit, Channel::Exam(key.parse().ok()?, channel))

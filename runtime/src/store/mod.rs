@@ -8,6 +8,7 @@
 //! | `exams` | exam key | [`ExamRow`] |
 //! | `revisions` | exam key, revision (u32, big endian) | [`ExamRecord`] |
 //! | `outbox` | sequence number (u64, big endian) | [`OutboxRow`] |
+//! | `alarms` | name of the alarm | [`alarms::AlarmRecord`]: raised, not cleared yet |
 //! | `meta` | `seq` | the last sequence number given out (u64, big endian) |
 //!
 //! Values are JSON with a version. sled's own `flush` does not survive a power cut on Linux (it
@@ -15,9 +16,12 @@
 //! Drawback of the layout: values above 128 KB would go to files that sled never syncs, so larger
 //! ones are refused.
 
+pub mod alarms;
 mod durable;
 mod error;
+mod forget;
 mod opening;
+mod outbox;
 pub mod record;
 mod values;
 
@@ -26,7 +30,6 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sled::transaction::Transactional;
 use sled::{IVec, Tree};
@@ -39,7 +42,7 @@ pub use opening::Opened;
 use record::{
     ExamRecord, ExamRow, InboxRow, InstanceRecord, OutboxRow, State, VALUE_VERSION, What,
 };
-use values::{append, failed, get, get_in, number, parse, put_in, revision_key};
+use values::{append, failed, get, get_in, put_in, revision_key};
 
 /// Largest value: from about 128 KB on sled puts values into files that it never syncs.
 const VALUE_BYTES_MAX: usize = 100_000;
@@ -67,6 +70,7 @@ pub struct Store {
     exams: Tree,
     revisions: Tree,
     outbox: Tree,
+    alarms: Tree,
     meta: Tree,
     inbox_rows: AtomicUsize,
     outbox_rows: AtomicUsize,
@@ -119,6 +123,7 @@ impl Store {
                 get_in(exams, "exams", exam.as_str().as_bytes())?.unwrap_or_default();
             row.v = VALUE_VERSION;
             row.accepted += 1;
+            row.instances.push(instance.id);
             put_in(exams, "exams", exam.as_str().as_bytes(), &row)?;
             let image = format!("i{}", row.accepted);
             let what = What::State {
@@ -174,7 +179,8 @@ impl Store {
     }
 
     /// Commits a reading, its exam's revision, its messages and the end of its inbox row in one
-    /// transaction, and syncs.
+    /// transaction, and syncs. An instance that is no longer in the inbox was erased: nothing is
+    /// committed.
     ///
     /// # Errors
     /// Nothing of it is kept.
@@ -184,13 +190,15 @@ impl Store {
             (&self.inbox, &self.readings, &self.exams, &self.revisions, &self.outbox, &self.meta);
         let id = commit.record.instance.id;
         let sequence = trees.transaction(|(inbox, readings, exams, revisions, outbox, meta)| {
-            inbox.remove(id.as_bytes())?;
+            if inbox.remove(id.as_bytes())?.is_none() {
+                return Ok(None);
+            }
             put_in(readings, "readings", id.as_bytes(), commit.record)?;
             if let Some((record, row)) = commit.revision {
                 // Another image of the exam may have been accepted since: its count stays.
-                let now: ExamRow =
+                let ExamRow { accepted, instances, .. } =
                     get_in(exams, "exams", record.exam.as_str().as_bytes())?.unwrap_or_default();
-                let row = ExamRow { accepted: now.accepted, ..row.clone() };
+                let row = ExamRow { accepted, instances, ..row.clone() };
                 put_in(exams, "exams", record.exam.as_str().as_bytes(), &row)?;
                 put_in(
                     revisions,
@@ -203,101 +211,15 @@ impl Store {
             for message in &commit.messages {
                 last = append(outbox, meta, message)?;
             }
-            Ok(last)
+            Ok(Some(last))
         });
         let sequence = sequence.map_err(|e| failed("committing a reading", e))?;
+        // Its exam was erased while it was read.
+        let Some(sequence) = sequence else { return Ok(()) };
         self.inbox_rows.fetch_sub(1, Ordering::SeqCst);
         self.kept_readings.fetch_add(1, Ordering::SeqCst);
         self.outbox_rows.fetch_add(commit.messages.len(), Ordering::SeqCst);
         self.sync(sequence)
-    }
-
-    /// Appends one message and syncs; gives its sequence number.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn enqueue(&self, row: &OutboxRow) -> Result<u64, StoreError> {
-        let _changing = self.change()?;
-        let sequence =
-            (&self.outbox, &self.meta).transaction(|(outbox, meta)| append(outbox, meta, row));
-        let sequence = sequence.map_err(|e| failed("queueing a message", e))?;
-        self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-        self.sync(sequence)?;
-        Ok(sequence)
-    }
-
-    /// Removes a message that the broker acknowledged and appends `next`, where one follows.
-    ///
-    /// Without `next` nothing is synced: a lost removal sends the same message, with the same id,
-    /// once more.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn delivered(&self, sequence: u64, next: Option<&OutboxRow>) -> Result<(), StoreError> {
-        let _changing = self.change()?;
-        let appended = (&self.outbox, &self.meta).transaction(|(outbox, meta)| {
-            let removed = outbox.remove(&sequence.to_be_bytes())?.is_some();
-            let appended =
-                next.filter(|_| removed).map(|next| append(outbox, meta, next)).transpose()?;
-            Ok((removed, appended))
-        });
-        let (removed, appended) = appended.map_err(|e| failed("removing a message", e))?;
-        self.outbox_rows.fetch_sub(usize::from(removed), Ordering::SeqCst);
-        match appended {
-            None => Ok(()),
-            Some(appended) => {
-                self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-                self.sync(appended)
-            }
-        }
-    }
-
-    /// Durable messages after a sequence number, oldest first, at most `count`.
-    ///
-    /// # Errors
-    /// The store fails or holds what this version does not write.
-    pub fn outbox_after(
-        &self,
-        sequence: u64,
-        count: usize,
-    ) -> Result<Vec<(u64, OutboxRow)>, StoreError> {
-        let from = (sequence + 1).to_be_bytes();
-        let durable = self.durable.load(Ordering::SeqCst);
-        let mut rows = Vec::new();
-        for entry in self.outbox.range(from..).take(count) {
-            let (key, value) = entry
-                .map_err(|source| StoreError::Sled { action: "reading the outbox", source })?;
-            let sequence = number(&key);
-            if sequence > durable {
-                break;
-            }
-            rows.push((sequence, parse("outbox", &value)?));
-        }
-        Ok(rows)
-    }
-
-    /// When the oldest message that waits for the broker came about.
-    ///
-    /// # Errors
-    /// The store fails or holds what this version does not write.
-    pub fn oldest_message(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let first = self
-            .outbox
-            .first()
-            .map_err(|source| StoreError::Sled { action: "reading the outbox", source })?;
-        first
-            .map(|(_, value)| parse::<OutboxRow>("outbox", &value))
-            .transpose()
-            .map(|row| row.map(|r| r.time))
-    }
-
-    /// Does this message still wait for the broker?
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn queued(&self, sequence: u64) -> Result<bool, StoreError> {
-        let found = self.outbox.contains_key(sequence.to_be_bytes());
-        found.map_err(|source| StoreError::Sled { action: "reading the outbox", source })
     }
 
     /// Ids of accepted instances that were not read yet, oldest first, at most `count`.
@@ -369,12 +291,6 @@ impl Store {
     #[must_use]
     pub fn inbox_rows(&self) -> usize {
         self.inbox_rows.load(Ordering::SeqCst)
-    }
-
-    /// Messages that wait for the broker.
-    #[must_use]
-    pub fn outbox_rows(&self) -> usize {
-        self.outbox_rows.load(Ordering::SeqCst)
     }
 
     /// Readings kept.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::record::VALUE_VERSION;
 use super::values::number;
-use super::{SEQUENCE, Store, StoreError};
+use super::{SEQUENCE, Store, StoreError, forget};
 use crate::clock::Clock;
 use crate::config;
 
@@ -49,7 +49,10 @@ impl Store {
     /// No store can be opened, not even an empty one (a full disk, another process).
     pub fn open(config: &config::Storage, clock: &dyn Clock) -> Result<Opened, StoreError> {
         let folder = config.path.join(FOLDER);
-        match open(&folder, config) {
+        let beside = |ending: &str| config.path.join(format!("{FOLDER}.{ending}"));
+        let (new, old) = (beside("new"), beside("old"));
+        forget::settle(&folder, &new, &old)?;
+        match rewritten(&folder, &new, &old, config) {
             Ok(store) => Ok(Opened { store, rebuilt: None }),
             // Another process holds it, or there is no room: setting it aside would lose it.
             Err(error @ StoreError::Io { .. }) => Err(error),
@@ -82,6 +85,41 @@ impl Store {
     pub(super) fn db_file(&self) -> PathBuf {
         PathBuf::from(FOLDER).join("db")
     }
+}
+
+/// Opens the store; one from which something was forgotten is written anew first.
+fn rewritten(
+    folder: &Path,
+    new: &Path,
+    old: &Path,
+    config: &config::Storage,
+) -> Result<Store, StoreError> {
+    let store = open(folder, config)?;
+    if !store.to_be_rewritten()? {
+        return Ok(store);
+    }
+    let needed = store.file.metadata().map_or(0, |m| m.len()) + ROOM_MIN;
+    if free_bytes(&config.path).is_none_or(|free| free < needed) {
+        tracing::warn!(
+            needed,
+            "no room to write the store anew: what was forgotten stays in its file"
+        );
+        return Ok(store);
+    }
+    let copy = open(new, config)?;
+    store.copy_into(&copy)?;
+    // sled holds its folder until the last handle is gone.
+    drop((store, copy));
+    forget::replace(folder, new, old)?;
+    open(folder, config)
+}
+
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|source| StoreError::Io {
+        action: "syncing folder",
+        file: folder.into(),
+        source,
+    })
 }
 
 fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
@@ -122,6 +160,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         exams: tree("exams")?,
         revisions: tree("revisions")?,
         outbox: tree("outbox")?,
+        alarms: tree("alarms")?,
         meta: tree("meta")?,
         inbox_rows: AtomicUsize::new(0),
         outbox_rows: AtomicUsize::new(0),
@@ -152,7 +191,7 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
     let conf = folder.join("conf");
     File::open(&conf).and_then(|f| f.sync_all()).map_err(io("syncing", &conf))?;
     for folder in [folder, folder.parent().unwrap_or(folder)] {
-        File::open(folder).and_then(|f| f.sync_all()).map_err(io("syncing folder", folder))?;
+        sync_folder(folder)?;
     }
     Ok(store)
 }

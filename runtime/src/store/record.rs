@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::alarms::{AlarmKind, AlarmRecord};
 use crate::bundle::{self, Bundle};
 use crate::config::Use;
 use crate::decode::View;
@@ -229,6 +230,9 @@ pub struct ExamRow {
     pub v: u32,
     /// Images accepted.
     pub accepted: u32,
+    /// Every instance that was accepted, read or not.
+    #[serde(default)]
+    pub instances: Vec<InstanceId>,
     /// Images read, in the order of their reading.
     pub read: Vec<InstanceId>,
     /// Newest revision; 0 before the first.
@@ -317,6 +321,58 @@ pub enum What {
         /// What it says.
         payload: Value,
     },
+    /// An alarm that was raised or cleared.
+    Alarm {
+        /// What about.
+        kind: AlarmKind,
+        /// Unique id, made once.
+        id: MessageId,
+        /// What it says; none: it was cleared.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<AlarmRecord>,
+    },
+    /// Nothing is said any more about an exam that was erased: the broker forgets one topic of it.
+    Erased {
+        /// Exam.
+        exam: ExamKey,
+        /// Which topic.
+        topic: ExamTopic,
+        /// Unique id, made once.
+        id: MessageId,
+    },
+}
+
+/// Topics of an exam that a broker may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExamTopic {
+    /// Transitions.
+    State,
+    /// What the gate said.
+    Gate,
+    /// Findings.
+    Findings,
+    /// Draft report.
+    Report,
+}
+
+impl ExamTopic {
+    /// Every topic.
+    pub const ALL: [Self; 4] = [Self::State, Self::Gate, Self::Findings, Self::Report];
+}
+
+impl What {
+    /// The exam that it speaks of, where the row itself names it.
+    #[must_use]
+    pub fn exam(&self) -> Option<&ExamKey> {
+        match self {
+            Self::State { exam, .. }
+            | Self::Findings { exam, .. }
+            | Self::Report { exam, .. }
+            | Self::Erased { exam, .. } => Some(exam),
+            Self::Gate { .. } | Self::Device { .. } | Self::Alarm { .. } => None,
+        }
+    }
 }
 
 /// Topics of the device itself.
