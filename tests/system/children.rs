@@ -158,7 +158,7 @@ fn a_child_that_hangs_or_is_killed_harms_no_other_image() {
 
 /// Runs the daemon by `strace`, which kills it when it ends its decode child: after an attempt was
 /// counted and before its reading is committed.
-fn run_until_the_child_ends(site: &Site) {
+pub(crate) fn run_until_the_child_ends(site: &Site) {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e"]);
     command.arg("inject=kill:signal=KILL").arg(binary());

@@ -74,7 +74,11 @@ fn elements() -> Vec<((u16, u16), Vec<u8>)> {
     vec![
         text(8, 0x16, "UI", DX),
         text(8, 0x18, "UI", INSTANCE),
+        text(8, 0x50, "SH", "ACC-OF-NOBODY"),
         text(8, 0x60, "CS", "DX"),
+        text(0x10, 0x10, "PN", "CANARY^PATIENT"),
+        text(0x10, 0x20, "LO", "CANARY-ID"),
+        text(0x10, 0x30, "DA", "19010203"),
         text(0x18, 0x15, "CS", "CHEST"),
         text(0x20, 0x0d, "UI", "1.2.3.4"),
         text(0x20, 0x0e, "UI", "1.2.3.4.1"),

@@ -107,7 +107,7 @@ fn only_our_names(site: &Site) {
         }
     }
     let beside = fs::read_dir(site.folder.path()).expect("a folder").flatten().count();
-    assert_eq!(beside, 2, "config.toml and storage");
+    assert_eq!(beside, 3, "config.toml, log and storage");
 }
 
 fn ended(daemon: &Process) -> bool {

@@ -2,6 +2,7 @@
 //! system tests.
 
 mod brokers;
+mod canary;
 mod children;
 mod corpus;
 mod disks;
@@ -10,8 +11,10 @@ mod encodings;
 mod engines;
 mod failing;
 mod fake;
+mod folder;
 mod faults;
 mod hostile;
+mod kills;
 mod lookalike;
 mod operator;
 mod peers;

@@ -221,7 +221,11 @@ impl Subscriber {
         while !enough(seen) {
             let left = DEADLINE.saturating_sub(SystemClock.monotonic().duration_since(begun));
             match self.lines.recv_timeout(left) {
-                Ok(message) => seen.push(message),
+                Ok(message) => {
+                    says_nobody("a topic", &message.topic);
+                    says_nobody("a message", &message.envelope.to_string());
+                    seen.push(message);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let kinds: Vec<String> = seen.iter().map(|s| s.topic.clone()).collect();
                     panic!(
@@ -254,6 +258,22 @@ pub(crate) fn published(seen: &[Seen]) -> usize {
         .count()
 }
 
+/// What stands for patients in the objects of these tests: the drawn ones' names and ids, and the
+/// malformed ones'. None of it may be in a log, a topic or a message.
+pub(crate) const CANARIES: [&str; 4] = ["PHANTOM^", "PHANTOM-", "CANARY", "19010203"];
+
+/// A text that must not say who somebody is.
+#[track_caller]
+pub(crate) fn says_nobody(what: &str, text: &str) {
+    for canary in CANARIES {
+        let found = text.lines().find(|line| line.contains(canary));
+        assert_eq!(found, None, "{what} says {canary}");
+    }
+}
+
+/// Lines of a log that are shown when a test fails.
+const LOG_TAIL: usize = 30;
+
 /// A folder with the configuration and the storage of one appliance.
 pub(crate) struct Site {
     pub(crate) folder: tempfile::TempDir,
@@ -280,6 +300,11 @@ impl Site {
         site
     }
 
+    /// What its daemons wrote to standard error.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
     pub(crate) fn storage(&self) -> PathBuf {
         self.folder.path().join("storage")
     }
@@ -292,8 +317,9 @@ impl Site {
     /// The same by a command that the binary's arguments are added to.
     pub(crate) fn run_by(&self, command: &mut Command) -> Process {
         let config = self.folder.path().join("config.toml");
-        let process =
-            Process(command.arg("run").arg("--config").arg(config).spawn().expect("it starts"));
+        let log = fs::File::options().create(true).append(true).open(self.log());
+        command.arg("run").arg("--config").arg(config).stderr(log.expect("opened"));
+        let process = Process(command.spawn().expect("it starts"));
         wait_until("an answer to C-ECHO", || {
             send::echo(self.address(), "CLEARFILM", "TEST").is_ok_and(|s| s == 0)
         });
@@ -341,6 +367,21 @@ impl Site {
         };
         let secret = std::array::from_fn(|at| byte(at).expect("hexadecimal"));
         ExamKey::of_study(&SiteSecret::from_bytes(secret), study).to_string()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        if std::thread::panicking() {
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "the log ends:\n{}",
+                lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+            );
+        } else {
+            says_nobody("the log", &log);
+        }
     }
 }
 

@@ -20,6 +20,18 @@ impl Default for Unit {
     }
 }
 
+impl Default for Inbox {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            every: Duration::from_secs(1),
+            rest: Duration::from_secs(2),
+            files: 1_000,
+            wall: Duration::from_secs(600),
+        }
+    }
+}
+
 impl Default for Scp {
     fn default() -> Self {
         Self {

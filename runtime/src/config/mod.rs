@@ -30,6 +30,8 @@ const ENVIRONMENT_PREFIX: &str = "CLEARFILM__";
 pub struct Config {
     /// Who this device is.
     pub unit: Unit,
+    /// The watched folder.
+    pub inbox: Inbox,
     /// The DICOM side.
     pub dicom: Dicom,
     /// Limits of decoding.

@@ -36,6 +36,25 @@ pub enum Use {
     Clinical,
 }
 
+/// The watched folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inbox {
+    /// Files that come to rest here are taken as if they had been received; empty: none.
+    pub folder: PathBuf,
+    /// How often it is looked into.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+    /// How long a file must not have changed.
+    #[serde(with = "humantime_serde")]
+    pub rest: Duration,
+    /// Most files of one look.
+    pub files: usize,
+    /// Longest time that one look may take before the service counts as stuck.
+    #[serde(with = "humantime_serde")]
+    pub wall: Duration,
+}
+
 /// The DICOM side.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

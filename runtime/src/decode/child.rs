@@ -50,6 +50,7 @@ enum Header {
 /// The arguments are no limits, or the parent is gone.
 pub fn serve(arguments: &str) -> io::Result<()> {
     let limits: Limits = serde_json::from_str(arguments)?;
+    jail::outlive_stop_signals();
     let jailed = jail::enter(&limits.decode);
     if let Err(text) = &jailed {
         writeln!(io::stderr(), "{text}")?;

@@ -82,9 +82,7 @@ impl Decoder {
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Frame, DecodeError> {
         let decoded = match self.once(bytes)? {
             // The system killed it, or an operator: the object may have no part in it.
-            Err(End::Ended(status, _)) if status.signal() == Some(Signal::KILL.as_raw()) => {
-                self.once(bytes)?
-            }
+            Err(End::Ended(status, _)) if from_outside(status) => self.once(bytes)?,
             other => other,
         };
         self.prepare();
@@ -182,9 +180,7 @@ impl Decoder {
             End::Ended(_, complaints) if complaints.contains(OUT_OF_MEMORY) => {
                 DecodeError::Memory { expected: limits.memory.as_u64() }
             }
-            End::Ended(status, _) if status.signal() == Some(Signal::KILL.as_raw()) => {
-                DecodeError::Killed
-            }
+            End::Ended(status, _) if from_outside(status) => DecodeError::Killed,
             End::Ended(status, _) => DecodeError::Crashed { status: status.to_string() },
         }
     }
@@ -198,6 +194,12 @@ impl Drop for Decoder {
             child.wait().ok();
         }
     }
+}
+
+/// Was it a signal that a process does not bring upon itself?
+fn from_outside(status: ExitStatus) -> bool {
+    let outside = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+    status.signal().is_some_and(|signal| outside.iter().any(|s| s.as_raw() == signal))
 }
 
 /// The first complaints; the rest is read and forgotten, so that the child never waits.

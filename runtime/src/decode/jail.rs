@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::config;
 
-/// System calls that decoding needs: memory, its two pipes, the clock, and its own end. Everything
-/// else (files, sockets, processes, signals to others) answers EPERM.
-const ALLOWED: [i64; 24] = [
+/// System calls that decoding needs: memory, threads, its two pipes, the clock, and its own end.
+/// Everything else (files, sockets, processes, signals to others) answers ENOSYS: so the C library,
+/// whose `clone3` cannot be looked into, goes back to `clone`, which can.
+const ALLOWED: [i64; 26] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_writev,
@@ -32,9 +36,25 @@ const ALLOWED: [i64; 24] = [
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+/// Signals that a service manager or a terminal sends to every process of the service. They are the
+/// daemon's to follow: it finishes the image that it has.
+const STOP: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Leaves the signals that stop the service to the daemon.
+pub(crate) fn outlive_stop_signals() {
+    for signal in STOP {
+        #[expect(unsafe_code, reason = "no safe wrapper; ignoring a signal runs no code of ours")]
+        // SAFETY: SIG_IGN is a valid disposition, and the signals are ones that may be ignored.
+        let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+        debug_assert_ne!(before, libc::SIG_ERR, "these can be ignored");
+    }
+}
 
 /// Gives up everything; says what could not be given up.
 ///
@@ -62,9 +82,14 @@ pub(super) fn enter(limits: &config::Decode) -> Result<(), String> {
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules: BTreeMap<i64, Vec<SeccompRule>> =
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.into_iter().map(|number| (number, Vec::new())).collect();
-    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    // A thread (the JPEG decoder starts one), never a process.
+    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
+    let of_a_thread = SeccompCmpOp::MaskedEq(thread);
+    let flags = SeccompCondition::new(0, SeccompCmpArgLen::Qword, of_a_thread, thread)?;
+    rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![flags])?]);
+    let denied = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     SeccompFilter::new(rules, denied, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?
         .try_into()
 }

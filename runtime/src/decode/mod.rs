@@ -13,7 +13,7 @@ mod dicom;
 mod elements;
 mod facts;
 mod grey;
-mod jail;
+pub(crate) mod jail;
 mod picture;
 mod pixels;
 #[cfg(test)]
@@ -298,7 +298,7 @@ pub fn decode(
     if found > most {
         return Err(DecodeError::TooLarge { what: "bytes", expected: most, found });
     }
-    if let Some(file) = dicom::behind_prefix(bytes) {
+    if let Some(file) = crate::ingest::meta::behind_prefix(bytes) {
         return dicom::decode(file, limits, structure);
     }
     match picture::format(bytes) {

@@ -287,14 +287,15 @@ impl Incoming<'_> {
 }
 
 /// The promise: every step is durable before the next, and all of them before the response.
-fn keep(
+pub(super) fn keep(
     mut writing: Writing<'_>,
     command: &Command,
     transfer_syntax: &str,
     receiver: &Receiver,
 ) -> Result<Accepted, Refused> {
     writing.sync().map_err(|e| Refused::NotDurable(e.to_string()))?;
-    let facts = facts_in(writing.path(), writing.start(), transfer_syntax, &receiver.limits);
+    let (limits, inflated_max) = (&receiver.limits, receiver.inflated_max);
+    let facts = facts_in(writing.path(), writing.start(), transfer_syntax, limits, inflated_max);
     let facts = facts.map_err(|e| Refused::Malformed(e.to_string()))?;
     if Some(&facts.sop_instance) != command.sop_instance.as_ref()
         || Some(&facts.sop_class) != command.sop_class.as_ref()

@@ -72,6 +72,17 @@ impl Command {
         })
     }
 
+    /// What a sender would have announced an object with.
+    pub(super) fn of_store(sop_class: Uid, sop_instance: Uid) -> Self {
+        Self {
+            field: C_STORE_RQ,
+            message_id: 0,
+            sop_class: Some(sop_class),
+            sop_instance: Some(sop_instance),
+            has_data_set: true,
+        }
+    }
+
     /// The response to this request, its message id echoed; `comment` says why it failed.
     pub(super) fn response(&self, status: u16, comment: Option<&str>) -> Vec<u8> {
         let mut body = Vec::new();

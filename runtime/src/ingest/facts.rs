@@ -1,7 +1,7 @@
 //! What is read from an object before it is acknowledged: its structure and its UIDs, no more.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use dicom_object::FileMetaTableBuilder;
 
-use super::Instance;
 use super::structure::{self, StructureError};
+use super::{Instance, meta, syntax};
 use crate::config::DicomLimits;
 use crate::id::{Digest, Hashing, InstanceId, Uid};
 
@@ -33,9 +33,9 @@ pub enum FactsError {
     /// An attribute that every image has is missing or malformed.
     #[error("expected {0}, found none that is valid")]
     Missing(&'static str),
-    /// Its file meta group is not what we write.
-    #[error("{}: expected a file meta group as this software writes it, found another", .0.display())]
-    Meta(PathBuf),
+    /// It does not begin as a DICOM file does (PS3.10 7.1).
+    #[error("file meta group: {0}")]
+    Meta(&'static str),
     /// The file cannot be read.
     #[error("reading {}: {source}", file.display())]
     Io {
@@ -50,11 +50,31 @@ pub enum FactsError {
 const VALUE_BYTES_MAX: u64 = 64;
 
 /// Checks the structure of the data set that begins at byte `start` of a file, and reads its UIDs.
+///
+/// A deflated one is inflated in memory, to `inflated_max` bytes at most.
 pub(super) fn facts_in(
     file: &Path,
     start: u64,
     transfer_syntax: &str,
     limits: &DicomLimits,
+    inflated_max: u64,
+) -> Result<Facts, FactsError> {
+    let io = |source| FactsError::Io { file: file.into(), source };
+    let mut data_set = DataSet::open(file, start).map_err(io)?;
+    if syntax::of(transfer_syntax).is_some_and(|syntax| syntax.deflated) {
+        let mut deflated = Vec::new();
+        (&mut data_set).take(inflated_max).read_to_end(&mut deflated).map_err(io)?;
+        let inflated = structure::inflate(&deflated, inflated_max)?;
+        return facts_of(Cursor::new(inflated), transfer_syntax, limits, file);
+    }
+    facts_of(BufReader::new(data_set), transfer_syntax, limits, file)
+}
+
+fn facts_of(
+    mut data_set: impl Read + Seek,
+    transfer_syntax: &str,
+    limits: &DicomLimits,
+    file: &Path,
 ) -> Result<Facts, FactsError> {
     let io = |source| FactsError::Io { file: file.into(), source };
     let mut found: Vec<(Tag, Range<u64>)> = Vec::new();
@@ -64,13 +84,11 @@ pub(super) fn facts_in(
         tags::STUDY_INSTANCE_UID,
         tags::ACCESSION_NUMBER,
     ];
-    let data_set = DataSet::open(file, start).map_err(io)?;
-    structure::walk(BufReader::new(data_set), transfer_syntax, limits, |value| {
+    structure::walk(&mut data_set, transfer_syntax, limits, |value| {
         if value.inside.is_none() && wanted.contains(&value.tag) {
             found.push((value.tag, value.bytes));
         }
     })?;
-    let mut data_set = DataSet::open(file, start).map_err(io)?;
     let mut text = |tag| -> Result<Option<String>, FactsError> {
         let Some((_, bytes)) = found.iter().find(|(t, _)| *t == tag) else { return Ok(None) };
         if bytes.end - bytes.start > VALUE_BYTES_MAX {
@@ -91,6 +109,25 @@ pub(super) fn facts_in(
     })
 }
 
+/// Transfer syntax of a DICOM file, and the byte at which its data set begins.
+pub(super) fn meta_of(file: &Path) -> Result<(Uid, u64), FactsError> {
+    let io = |source| FactsError::Io { file: file.into(), source };
+    let mut begin = Vec::new();
+    File::open(file).map_err(io)?.take(META_BYTES_MAX).read_to_end(&mut begin).map_err(io)?;
+    let group = meta::behind_prefix(&begin).ok_or(FactsError::Meta(PREFIX))?;
+    let (transfer_syntax, data_set) = meta::split(group).map_err(FactsError::Meta)?;
+    let transfer_syntax = transfer_syntax.parse().map_err(|_| FactsError::Meta(NO_UID))?;
+    Ok((transfer_syntax, (begin.len() - data_set.len()) as u64))
+}
+
+/// What is said of a file that does not begin as one.
+const PREFIX: &str = "expected preamble and prefix DICM, found something else";
+const NO_UID: &str = "expected a Transfer Syntax UID (0002,0010), found text that is none";
+
+/// Longest beginning that a file meta group is looked for in: ours have some 300 bytes, those with
+/// private information (0002,0102) some kilobytes.
+const META_BYTES_MAX: u64 = 64 * 1024;
+
 /// The instance that lies in a complete file of the spool, for a store that has to be rebuilt.
 ///
 /// # Errors
@@ -99,17 +136,13 @@ pub fn instance_in(
     file: &Path,
     id: InstanceId,
     limits: &DicomLimits,
+    inflated_max: u64,
 ) -> Result<Instance, FactsError> {
     let io = |source| FactsError::Io { file: file.into(), source };
-    let mut reader = BufReader::new(File::open(file).map_err(io)?);
-    reader.seek(SeekFrom::Start(PREAMBLE)).map_err(io)?;
-    let meta = dicom_object::FileMetaTable::from_reader(&mut reader)
-        .map_err(|_| FactsError::Meta(file.into()))?;
-    let transfer_syntax: Uid =
-        meta.transfer_syntax().parse().map_err(|_| FactsError::Meta(file.into()))?;
-    let start = reader.stream_position().map_err(io)?;
-    let facts = facts_in(file, start, transfer_syntax.as_str(), limits)?;
-    let (digest, bytes) = digest_of(&mut reader).map_err(io)?;
+    let (transfer_syntax, start) = meta_of(file)?;
+    let facts = facts_in(file, start, transfer_syntax.as_str(), limits, inflated_max)?;
+    let mut data_set = DataSet::open(file, start).map_err(io)?;
+    let (digest, bytes) = digest_of(&mut data_set).map_err(io)?;
     let received = id.made_at_s().and_then(|s| DateTime::from_timestamp(i64::try_from(s).ok()?, 0));
     Ok(Instance {
         id,
@@ -123,9 +156,6 @@ pub fn instance_in(
         received: received.unwrap_or_default(),
     })
 }
-
-/// Bytes before the `DICM` of a file (PS3.10 7.1).
-const PREAMBLE: u64 = 128;
 
 fn digest_of(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
     let (mut hashing, mut bytes, mut piece) = (Hashing::default(), 0, [0; 65_536]);

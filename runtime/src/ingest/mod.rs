@@ -9,6 +9,8 @@ mod association;
 mod command;
 mod door;
 mod facts;
+pub mod folder;
+pub(crate) mod meta;
 pub mod send;
 mod spool;
 pub mod structure;
@@ -116,6 +118,8 @@ pub struct Receiver {
     pub peers: Vec<Peer>,
     /// Limits of the structural gate.
     pub limits: DicomLimits,
+    /// Most bytes that a deflated data set may grow to.
+    pub inflated_max: u64,
     /// Where objects are written.
     pub spool: Spool,
     /// May another object be taken?

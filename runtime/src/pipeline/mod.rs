@@ -31,7 +31,7 @@ use crate::device::{self, Device, DeviceError};
 use crate::encode::{Engine, EngineVerdict};
 use crate::health::Health;
 use crate::id::{ExamKey, InstanceId};
-use crate::ingest::{self, Accepted, FactsError, Instance, Refused, Spool, SpoolError};
+use crate::ingest::{self, Accepted, FactsError, Instance, Refused, Spool, SpoolError, folder};
 use crate::metrics::Metrics;
 use crate::pulse::Pulses;
 use crate::store::record::Software;
@@ -253,6 +253,12 @@ impl Appliance {
         tasks.push(tokio::spawn(listener_of_receipts.run(stopped.clone())));
         tasks.push(tokio::spawn(upkeep::run(shared.clone(), stopped)));
         let receiver = Arc::new(parts::receiver(&shared));
+        let inbox = shared.config.inbox.clone();
+        if !inbox.folder.as_os_str().is_empty() {
+            let pulse = shared.health.pulses.of("folder");
+            let watching = folder::watch(inbox, receiver.clone(), pulse, stopping.subscribe());
+            tasks.push(tokio::spawn(watching));
+        }
         tracing::info!(dicom = %bound, ae_title = %receiver.scp.ae_title, bundle = %shared.bundle.digest, "receiving");
         ready(bound);
         let distrusted = async {

@@ -16,6 +16,7 @@ pub(super) fn receiver(shared: &Arc<Shared>) -> Receiver {
         scp: shared.config.dicom.scp.clone(),
         peers: shared.config.dicom.peers.clone(),
         limits: shared.config.dicom.limits.clone(),
+        inflated_max: shared.config.decode.inflated.as_u64(),
         spool: shared.spool.clone(),
         admit: Box::new(move || admit.health.admit()),
         accept: Box::new(move |instance| accept.accept(instance)),

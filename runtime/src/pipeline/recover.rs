@@ -10,7 +10,8 @@ pub(super) fn adopt(shared: &Shared) -> Result<(), PipelineError> {
         if shared.store.knows(id)? {
             continue;
         }
-        match instance_in(&shared.spool.path(id), id, &shared.config.dicom.limits) {
+        let (limits, inflated) = (&shared.config.dicom.limits, shared.config.decode.inflated);
+        match instance_in(&shared.spool.path(id), id, limits, inflated.as_u64()) {
             Ok(instance) => match shared.accept(&instance) {
                 Ok(Accepted::New) => tracing::info!(instance = %id, "taken back from the spool"),
                 // Its sender got no answer and sent it again.

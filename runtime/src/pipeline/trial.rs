@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Bundle;
 use crate::config::{Config, Policy};
 use crate::decode::deadline::within;
-use crate::decode::{Decoder, Program};
+use crate::decode::{Decoder, Program, jail};
 use crate::encode::{Encoder, Engine};
 use crate::reading::{self, Reading};
 use crate::selftest;
@@ -99,6 +99,7 @@ fn ask(task: &Task) -> io::Result<(Look, Option<Engine>)> {
 /// # Errors
 /// The parent is gone or said nothing that can be understood.
 pub fn serve() -> io::Result<()> {
+    jail::outlive_stop_signals();
     let mut task = Vec::new();
     io::stdin().lock().read_to_end(&mut task)?;
     let task: Task = serde_json::from_slice(&task)?;
