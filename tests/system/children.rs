@@ -156,14 +156,18 @@ fn a_child_that_hangs_or_is_killed_harms_no_other_image() {
     subscriber.end();
 }
 
-/// Runs the daemon by `strace`, which kills it when it ends its decode child: after an attempt was
+/// The daemon run by `strace`, which kills it when it ends its decode child: after an attempt was
 /// counted and before its reading is committed.
-pub(crate) fn run_until_the_child_ends(site: &Site) {
+pub(crate) fn run_mortal(site: &Site) -> Process {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=kill", "-e"]);
     command.arg("inject=kill:signal=KILL").arg(binary());
     command.arg("run").arg("--config").arg(site.folder.path().join("config.toml"));
-    let mut process = Process(command.spawn().expect("strace is installed"));
+    Process(command.spawn().expect("strace is installed"))
+}
+
+fn run_until_the_child_ends(site: &Site) {
+    let mut process = run_mortal(site);
     wait_until("the end of the daemon", || process.0.try_wait().is_ok_and(|s| s.is_some()));
 }
 
