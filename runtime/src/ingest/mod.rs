@@ -11,6 +11,8 @@ mod door;
 mod facts;
 pub mod folder;
 pub(crate) mod meta;
+#[doc(hidden)]
+pub mod probe;
 pub mod send;
 mod spool;
 pub mod structure;
