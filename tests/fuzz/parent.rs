@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use clearfilm::clock::{Clock as _, SystemClock};
 use clearfilm::config::DicomLimits;
 use clearfilm::decode::{Decoder, Program};
 
@@ -135,6 +136,8 @@ fn start(task: &Task, complaints: &Path) -> Child {
         // One arena: what threads set aside for themselves is not growth.
         .env("MALLOC_ARENA_MAX", "1")
         .env("RUST_BACKTRACE", "0")
+        // What a child leaves behind goes with our own folder.
+        .env("TMPDIR", task.slot.parent().expect("a slot lies in a folder"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(File::create(complaints).expect("a file in our own folder"))
@@ -145,15 +148,16 @@ fn start(task: &Task, complaints: &Path) -> Child {
 /// One child; its tally, or how it ended without one.
 fn attempt(task: &Task) -> Result<Tally, End> {
     let complaints = task.slot.with_extension("stderr");
+    let begun = SystemClock.monotonic();
     let mut child = start(task, &complaints);
-    let (hang, time, said) = watched(&mut child, &task.slot);
+    let (hang, said) = watched(&mut child, &task.slot);
     let status = child.wait();
     if let Ok(tally) = serde_json::from_str(&said) {
         return Ok(tally);
     }
     let complaints = fs::read(&complaints).unwrap_or_default();
     let text = hang.unwrap_or_else(|| ended(status, &String::from_utf8_lossy(&complaints)));
-    Err(End { text, time })
+    Err(End { text, time: SystemClock.monotonic().duration_since(begun) })
 }
 
 fn ended(status: io::Result<ExitStatus>, complaints: &str) -> String {
@@ -162,7 +166,7 @@ fn ended(status: io::Result<ExitStatus>, complaints: &str) -> String {
 }
 
 /// Waits for what the child says at its end; kills it at an execution that does not come to one.
-fn watched(child: &mut Child, slot: &Path) -> (Option<String>, Duration, String) {
+fn watched(child: &mut Child, slot: &Path) -> (Option<String>, String) {
     let mut out = child.stdout.take().expect("piped");
     let (sender, end) = sync_channel(1);
     let (mut looks, mut since) = (0, (0, None, processor_time(child)));
@@ -175,8 +179,8 @@ fn watched(child: &mut Child, slot: &Path) -> (Option<String>, Duration, String)
         });
         loop {
             match end.recv_timeout(LOOK) {
-                Ok(said) => return (None, LOOK * looks, said),
-                Err(RecvTimeoutError::Disconnected) => return (None, LOOK * looks, String::new()),
+                Ok(said) => return (None, said),
+                Err(RecvTimeoutError::Disconnected) => return (None, String::new()),
                 Err(RecvTimeoutError::Timeout) => looks += 1,
             }
             let (number, cpu) = (tried(slot).map(|(number, _)| number), processor_time(child));
@@ -189,7 +193,7 @@ fn watched(child: &mut Child, slot: &Path) -> (Option<String>, Duration, String)
                 let text = format!(
                     "expected an answer, found none in {worked:?} of work, {waited:?} in all"
                 );
-                return (Some(text), LOOK * looks, String::new());
+                return (Some(text), String::new());
             }
         }
     })

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clearfilm::clock::SystemClock;
 use clearfilm::config::{DicomLimits, Scp, SopClass, UnknownPeers};
 use clearfilm::ingest::{self, Accepted, Receiver, Spool, probe, send, syntax};
+use clearfilm::pulse::Pulses;
 
 use crate::seeds;
 use crate::targets::Target;
@@ -36,10 +37,7 @@ struct Custody {
 
 /// Every peer is answered in whole PDUs, told of success only for what was taken, and let go.
 pub(crate) fn target() -> Target {
-    // Memory, where there is such a folder: a disk's syncs would be most of the time.
-    let shared = Path::new("/dev/shm");
-    let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
-    let folder = folder.expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let custody = Arc::new(Custody::default());
     let receiver = receiver(folder.path(), &custody);
     let runtime =
@@ -96,6 +94,7 @@ fn receiver(folder: &Path, custody: &Arc<Custody>) -> Receiver {
         },
         peers: Vec::new(),
         limits: DicomLimits::default(),
+        inflated_max: 1 << 20,
         spool: Spool::open(folder).expect("a spool in an empty folder"),
         admit: Box::new(|| Ok(())),
         // A duplicate's file is removed at once, so that the folder stays empty.
@@ -104,6 +103,7 @@ fn receiver(folder: &Path, custody: &Arc<Custody>) -> Receiver {
             Ok(Accepted::Duplicate)
         }),
         distrust: Box::new(move || distrusting.distrusted.store(true, Ordering::SeqCst)),
+        pulse: Pulses::new(Arc::new(SystemClock)).of("receiver"),
         clock: Arc::new(SystemClock),
     }
 }

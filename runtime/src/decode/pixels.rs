@@ -68,7 +68,13 @@ fn decompressed(
     if fragments.is_empty() {
         return Err(DecodeError::PixelsMissing);
     }
-    if syntax.pixels != Pixels::Rle {
+    if syntax.pixels == Pixels::Rle {
+        let expected = u32::from(layout.bits_allocated / 8);
+        let found = fragments.first().and_then(|f| rle_segments(f));
+        if found != Some(expected) {
+            return Err(corrupt(format!("expected {expected} RLE segments, found {found:?}")));
+        }
+    } else {
         let expected = (layout.rows, layout.columns);
         let size = if syntax.pixels == Pixels::Jpeg2000 { jpeg_2000_size } else { jpeg_size };
         let found = fragments.first().and_then(|f| size(f));
@@ -119,6 +125,13 @@ fn object(fragments: &[&[u8]], layout: &Layout) -> InMemDicomObject {
         short(tags::PIXEL_REPRESENTATION, u16::from(layout.signed)),
         DataElement::new(tags::PIXEL_DATA, VR::OB, pixels),
     ])
+}
+
+/// Segments of a frame by its RLE header of 64 bytes (PS3.5 G.5), of grey one for each byte of a
+/// sample (G.2); found before the codec reserves memory for as many.
+fn rle_segments(frame: &[u8]) -> Option<u32> {
+    let header: &[u8; 64] = frame.first_chunk()?;
+    Some(u32::from_le_bytes(*header.first_chunk()?))
 }
 
 /// Rows and columns of a JPEG's or JPEG-LS' frame header (ISO/IEC 10918-1 B.2.2), found before a codec

@@ -202,23 +202,34 @@ fn a_deflated_object_is_read_as_the_plain_one() {
     assert_eq!(decode_bytes(&deflated).expect("decodes"), object.decode().expect("decodes"));
 }
 
-#[test]
-fn a_whole_rle_segment_is_read_and_a_short_one_is_refused_though_the_codec_breaks_on_it() {
+/// A file of 6 samples of 8 bits in one RLE segment, whose header says how many there are.
+fn rle(segments: u32, segment: &[u8]) -> Vec<u8> {
     let item = |bytes: &[u8]| {
         let length = u32::try_from(bytes.len()).expect("short").to_le_bytes();
         [b"\xfe\xff\x00\xe0", length.as_slice(), bytes].concat()
     };
-    let object = |segment: &[u8]| {
-        // PS3.5 G.5: one segment, at byte 64.
-        let mut frame = [1_u32, 64].map(u32::to_le_bytes).concat();
-        frame.resize(64, 0);
-        frame.extend(segment);
-        let start = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff";
-        let end = b"\xfe\xff\xdd\xe0\0\0\0\0";
-        let header = Object { bits: [8, 8, 7], ..Object::default() }.data_set();
-        let header = &header[..header.len() - PIXEL_ELEMENT];
-        file("1.2.840.10008.1.2.5", &[header, start, &item(&[]), &item(&frame), end].concat())
-    };
+    // PS3.5 G.5: the first segment is at byte 64.
+    let mut frame = [segments, 64].map(u32::to_le_bytes).concat();
+    frame.resize(64, 0);
+    frame.extend(segment);
+    let start = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff";
+    let end = b"\xfe\xff\xdd\xe0\0\0\0\0";
+    let header = Object { bits: [8, 8, 7], ..Object::default() }.data_set();
+    let header = &header[..header.len() - PIXEL_ELEMENT];
+    file("1.2.840.10008.1.2.5", &[header, start, &item(&[]), &item(&frame), end].concat())
+}
+
+#[test]
+fn four_billion_rle_segments_are_refused_before_the_codec_reserves_memory_for_them() {
+    for segments in [0, 2, 15, 0x0fff_ffff, u32::MAX] {
+        let error = decode_bytes(&rle(segments, &[1, 7, 8, 253, 9, 0])).expect_err("refused");
+        assert!(error.to_string().contains("1 RLE segments"), "{error}");
+    }
+}
+
+#[test]
+fn a_whole_rle_segment_is_read_and_a_short_one_is_refused_though_the_codec_breaks_on_it() {
+    let object = |segment: &[u8]| rle(1, segment);
     // A literal run of two, then four times 9.
     let frame = decode_bytes(&object(&[1, 7, 8, 253, 9, 0])).expect("decodes");
     assert_eq!(frame.samples, [7, 8, 9, 9, 9, 9]);
