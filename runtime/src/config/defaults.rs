@@ -47,6 +47,18 @@ impl Default for Scp {
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             max_object: ByteSize::mib(256),
+            tls: ScpTls::default(),
+        }
+    }
+}
+
+impl Default for ScpTls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::Off,
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
         }
     }
 }
@@ -124,6 +136,9 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             url: "mqtt://127.0.0.1:1883".into(),
+            ca_file: PathBuf::new(),
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
             root: "clearfilm/v1".into(),
             phi: Phi::None,
             keep_alive: Duration::from_secs(30),

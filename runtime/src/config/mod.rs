@@ -5,6 +5,7 @@
 
 mod defaults;
 mod sections;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -168,6 +169,7 @@ impl Config {
                 ),
             );
         }
+        scp.tls.validate(&mut check);
         self.mqtt.validate(&mut check);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
     }
@@ -201,11 +203,13 @@ impl Mqtt {
     /// Says what was expected and found.
     pub fn address(&self) -> Result<(String, u16), String> {
         let found = &self.url;
-        let rest = self
-            .url
-            .strip_prefix("mqtt://")
-            .ok_or_else(|| format!("mqtt.url: expected mqtt://host:port, found {found:?}"))?;
-        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, "1883"));
+        // The ports that IANA lists for secure-mqtt and mqtt.
+        let (rest, usual) = (found.strip_prefix(tls::MQTTS).map(|rest| (rest, "8883")))
+            .or_else(|| found.strip_prefix("mqtt://").map(|rest| (rest, "1883")))
+            .ok_or_else(|| {
+                format!("mqtt.url: expected mqtt://host:port or mqtts://host:port, found {found:?}")
+            })?;
+        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, usual));
         let port = port
             .parse()
             .map_err(|_| format!("mqtt.url: expected a port from 1 to 65535, found {port:?}"))?;
@@ -219,6 +223,7 @@ impl Mqtt {
         if let Err(text) = self.address() {
             check(false, text);
         }
+        self.validate_tls(check);
         let root = &self.root;
         check(
             !root.is_empty() && root.split('/').all(|level| is_slug(level, 1)),

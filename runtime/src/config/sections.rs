@@ -98,6 +98,34 @@ pub struct Scp {
     pub write_timeout: Duration,
     /// Largest data set taken.
     pub max_object: ByteSize,
+    /// Encryption and proof of identity.
+    pub tls: ScpTls,
+}
+
+/// TLS of the receiver, on its one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScpTls {
+    /// `off`, `server` or `mutual`.
+    pub mode: TlsMode,
+    /// Our certificate, and those that it is issued by, PEM.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+    /// Authorities of senders' certificates, PEM; for `mutual`.
+    pub ca_file: PathBuf,
+}
+
+/// Who proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Nobody: no TLS.
+    Off,
+    /// The receiver.
+    Server,
+    /// Receiver and sender.
+    Mutual,
 }
 
 /// A SOP class that may be received.
@@ -268,8 +296,14 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// `mqtt://host:port`.
+    /// `mqtt://host:port`, or `mqtts://host:port` with TLS.
     pub url: String,
+    /// Authorities of the broker's certificate, PEM; empty: the system's.
+    pub ca_file: PathBuf,
+    /// Our certificate, and those that it is issued by, PEM; empty: none is shown.
+    pub cert_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
     /// Root of the topic tree.
     pub root: String,
     /// Which identifiers of the exam messages carry.

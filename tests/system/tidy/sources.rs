@@ -35,6 +35,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rand_pcg", &["phantom", "publish"]),
     ("rumqttc", &["publish"]),
     ("rumqttd", &["cli"]),
+    ("rustls", &["tls"]),
+    ("rustls_native_certs", &["tls"]),
     ("safetensors", &["bundle", "preprocess"]),
     ("sd_notify", &BINARY),
     ("seccompiler", &["decode"]),
@@ -42,9 +44,12 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sha2", &["id", "ingest"]),
     ("sled", &["store"]),
     ("tokio", &["ingest", "alarm", "publish", "web", "pipeline", "main", "cli"]),
+    // Opened by the two protocol libraries, each with a configuration from `tls`.
+    ("tokio_rustls", &[]),
     ("toml", &["config", "bundle"]),
     ("tracing_subscriber", &BINARY),
     ("tract_*", &["encode"]),
+    ("x509_cert", &["tls"]),
 ];
 
 /// The modules in the order in which `lib.rs` declares them.
