@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::session::Session;
 use super::{PublishError, Publisher};
+use crate::clock::Clock;
 use crate::config::Mqtt;
 
 /// What the poller hands over: an event, or the error that ended it.
@@ -117,7 +118,8 @@ fn ended(error: &ConnectionError) -> PublishError {
 
 fn connect(publisher: &Publisher) -> Result<(AsyncClient, EventLoop), PublishError> {
     let mqtt = &publisher.mqtt;
-    let mut options = options(mqtt, format!("{}-out", publisher.device.identity.name))?;
+    let client_id = format!("{}-out", publisher.device.identity.name);
+    let mut options = options(mqtt, client_id, publisher.clock.as_ref())?;
     options
         .set_clean_start(true)
         .set_session_expiry_interval(Some(seconds(mqtt.session_expiry)))
@@ -127,11 +129,18 @@ fn connect(publisher: &Publisher) -> Result<(AsyncClient, EventLoop), PublishErr
 }
 
 /// What every connection to the broker has in common.
-pub(super) fn options(mqtt: &Mqtt, client_id: String) -> Result<MqttOptions, PublishError> {
+pub(super) fn options(
+    mqtt: &Mqtt,
+    client_id: String,
+    clock: &dyn Clock,
+) -> Result<MqttOptions, PublishError> {
     let (host, port) = mqtt.address().map_err(PublishError::Connection)?;
     let mut options = MqttOptions::new(client_id, host, port);
     let packet_max = u32::try_from(mqtt.max_packet.as_u64()).unwrap_or(u32::MAX);
-    options.set_keep_alive(mqtt.keep_alive).set_max_packet_size(Some(packet_max));
+    options
+        .set_keep_alive(mqtt.keep_alive)
+        .set_max_packet_size(Some(packet_max))
+        .set_transport(super::transport(mqtt, clock)?);
     Ok(options)
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng};
 use rand_pcg::Pcg32;
+use rumqttc::{TlsConfiguration, Transport};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::task::block_in_place;
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::store::record::{OutboxRow, Software, State, VALUE_VERSION, What};
 use crate::store::{Store, StoreError};
+use crate::tls::{self, Files, TlsError};
 
 pub use message::{Former, Message, status_payload};
 pub use receipts::{Listener, Receipt, Receipts};
@@ -112,6 +114,9 @@ pub enum PublishError {
     /// The outbox.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A certificate or key.
+    #[error("broker: {0}")]
+    Tls(#[from] TlsError),
 }
 
 impl Publisher {
@@ -175,6 +180,14 @@ impl Publisher {
 /// Longest time that a connection may take to begin: name, TCP, TLS and CONNACK have five seconds
 /// each in the client library.
 const CONNECTING: Duration = Duration::from_secs(20);
+/// How a connection is made: plain, or with TLS from what its files hold now.
+fn transport(mqtt: &Mqtt, clock: &dyn Clock) -> Result<Transport, TlsError> {
+    if !mqtt.secure() {
+        return Ok(Transport::Tcp);
+    }
+    let config = block_in_place(|| tls::client(&Files::from(mqtt), clock))?;
+    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(config)))
+}
 
 fn next_wait(wait: Duration, max: Duration) -> Duration {
     (wait * 2).min(max)

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{ExamChannel, Receipt, connection};
+use crate::clock::SystemClock;
 use crate::config::Mqtt;
 use crate::id::MessageId;
 
@@ -41,7 +42,7 @@ impl Follower {
     /// # Errors
     /// The configuration names no broker.
     pub fn new(mqtt: &Mqtt, client_id: String, filter: String) -> Result<Self, String> {
-        let mut options = connection::options(mqtt, client_id).map_err(|e| e.to_string())?;
+        let mut options = connection::options(mqtt, client_id, &SystemClock).map_err(|e| e.to_string())?;
         options.set_clean_start(true);
         let (client, events) = AsyncClient::new(options, usize::from(mqtt.inflight));
         Ok(Self { client, events, filter })
