@@ -5,20 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::TimeDelta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::alarm::{AlarmKind, Alarms};
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::config::Config;
 use crate::ingest::Refused;
 use crate::metrics::{Levels, Metrics};
 use crate::pulse::Pulses;
 use crate::store::Store;
+use crate::tls;
 
 /// Share of `mqtt.outbox_rows` at which an operator is told, in tenths: while there is still time
 /// to do something.
 const OUTBOX_ALARM_TENTHS: usize = 8;
+
+/// How long before a certificate's end an operator is told: an authority of a hospital may take weeks.
+const CERTIFICATE_NOTICE: TimeDelta = TimeDelta::days(30);
 
 /// Watches disk, inbox, outbox, loops and alarms.
 pub struct Health {
@@ -153,6 +158,25 @@ impl Health {
         });
         self.alarms.set(AlarmKind::Outbox, full);
         self.alarms.set(AlarmKind::Selftest, engine.map(str::to_owned));
+        self.alarms.set(AlarmKind::Certificate, self.certificates());
+    }
+
+    /// What is wrong with this unit's own certificates, or soon will be.
+    fn certificates(&self) -> Option<String> {
+        let (scp, mqtt) = (&self.config.dicom.scp.tls, &self.config.mqtt);
+        let files = [&scp.cert_file, &mqtt.cert_file];
+        files.into_iter().filter(|file| !file.as_os_str().is_empty()).find_map(|file| {
+            match tls::expires(file) {
+                Ok(end) if end - self.clock.now() > CERTIFICATE_NOTICE => None,
+                Ok(end) => Some(format!(
+                    "certificate {}: expected one that is good for {} days more, found one that ends {}",
+                    file.display(),
+                    CERTIFICATE_NOTICE.num_days(),
+                    rfc3339(end)
+                )),
+                Err(error) => Some(error.to_string()),
+            }
+        })
     }
 }
 

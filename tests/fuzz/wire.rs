@@ -11,6 +11,7 @@ use std::time::Duration;
 use clearfilm::clock::SystemClock;
 use clearfilm::config::{DicomLimits, Scp, SopClass, UnknownPeers};
 use clearfilm::ingest::{self, Accepted, Receiver, Spool, probe, send, syntax};
+use clearfilm::metrics::Metrics;
 use clearfilm::pulse::Pulses;
 
 use crate::seeds;
@@ -93,6 +94,7 @@ fn receiver(folder: &Path, custody: &Arc<Custody>) -> Receiver {
             ..Scp::default()
         },
         peers: Vec::new(),
+        tls: None,
         limits: DicomLimits::default(),
         inflated_max: 1 << 20,
         spool: Spool::open(folder).expect("a spool in an empty folder"),
@@ -103,6 +105,7 @@ fn receiver(folder: &Path, custody: &Arc<Custody>) -> Receiver {
             Ok(Accepted::Duplicate)
         }),
         distrust: Box::new(move || distrusting.distrusted.store(true, Ordering::SeqCst)),
+        metrics: Arc::new(Metrics::new("", "", "")),
         pulse: Pulses::new(Arc::new(SystemClock)).of("receiver"),
         clock: Arc::new(SystemClock),
     }

@@ -59,6 +59,8 @@ fn pages_and_metrics_say_how_the_unit_is_doing() {
         "clearfilm_exam_latency_seconds_count{to=\"gate\"} 1",
         "clearfilm_exam_latency_seconds_count{to=\"report\"} 1",
         "clearfilm_gate_checks_total{check=\"modality\",outcome=\"pass\"} 1",
+        "clearfilm_dicom_instances_total{transfer_syntax=\"1.2.840.10008.1.2.1\",result=\"0000\"} 1",
+        "clearfilm_dicom_associations_active 0",
         "clearfilm_selftest_success 1",
         "clearfilm_records 1",
     ] {

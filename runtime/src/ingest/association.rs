@@ -1,12 +1,15 @@
 //! One association: negotiate, take commands and data sets, answer each with a status.
 
-use dicom_ul::Pdu;
-use dicom_ul::association::Association as _;
-use dicom_ul::association::server::{AsyncServerAssociation, ServerAssociationOptions};
-use dicom_ul::pdu::{PDataValue, PDataValueType, PresentationContextResultReason};
-use rustix::fd::OwnedFd;
+use std::future::Future;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+
+use dicom_ul::Pdu;
+use dicom_ul::association::server::{AsyncServerAssociation, ServerAssociationOptions};
+use dicom_ul::association::{Association, Error};
+use dicom_ul::pdu::{PDataValue, PDataValueType, PresentationContextResultReason};
+use rustix::fd::OwnedFd;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::block_in_place;
 
@@ -19,6 +22,7 @@ use super::facts::{facts_in, preface};
 use super::spool::Writing;
 use super::{Accepted, Instance, Receiver, Refused, syntax};
 use crate::config::SopClass;
+use crate::tls;
 
 /// Verification SOP Class (C-ECHO).
 pub(super) const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -34,8 +38,6 @@ impl SopClass {
         }
     }
 }
-
-type Association = AsyncServerAssociation<TcpStream>;
 
 /// Serves one association to its end.
 pub(super) async fn handle(socket: TcpStream, address: IpAddr, receiver: &Receiver) {
@@ -57,36 +59,72 @@ pub(super) async fn handle(socket: TcpStream, address: IpAddr, receiver: &Receiv
     for syntax in syntax::all().filter(|syntax| syntax.offered) {
         options = options.with_transfer_syntax(syntax.uid);
     }
-    // The ARTIM timer of PS3.8 9.1.5: from the connection to the end of negotiation.
-    let establishing = tokio::time::timeout(scp.artim, options.establish_async(socket));
-    match establishing.await {
-        Ok(Ok(association)) => converse(association, socket_option, receiver).await,
-        // The text of the error can quote what the peer sent: only its kind is told.
-        Ok(Err(_)) => tracing::info!(%address, "an association was rejected or never established"),
-        Err(_) => tracing::info!(%address, "no association was asked for in time"),
+    if let Some(tls) = &receiver.tls {
+        let options = options.tls_config(block_in_place(|| tls.config()));
+        let establishing = options.establish_tls_async(socket);
+        establish(establishing, address, socket_option, receiver).await;
+    } else {
+        let establishing = options.establish_async(socket);
+        establish(establishing, address, socket_option, receiver).await;
     }
 }
 
+/// Over TLS or a plain socket.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Waits for the association to be established, and serves it.
+async fn establish<S: Stream>(
+    establishing: impl Future<Output = Result<AsyncServerAssociation<S>, Error>>,
+    address: IpAddr,
+    socket: Option<OwnedFd>,
+    receiver: &Receiver,
+) {
+    // The ARTIM timer of PS3.8 9.1.5: from the connection to the end of negotiation.
+    let result = match tokio::time::timeout(receiver.scp.artim, establishing).await {
+        Ok(Ok(association)) => {
+            converse(association, socket, receiver).await;
+            "served"
+        }
+        Ok(Err(Error::TlsHandshake { source, .. })) => {
+            tracing::warn!(%address, reason = tls::reason(&source), "no TLS with a peer");
+            "no-tls"
+        }
+        // The text of the error can quote what the peer sent: only its kind is told.
+        Ok(Err(_)) => {
+            tracing::info!(%address, "an association was rejected or never established");
+            "rejected"
+        }
+        Err(_) => {
+            tracing::info!(%address, "no association was asked for in time");
+            "silent"
+        }
+    };
+    receiver.metrics.association(result);
+}
+
 /// Takes PDUs until the peer releases, aborts, falls silent or breaks the protocol.
-async fn converse(mut association: Association, socket: Option<OwnedFd>, receiver: &Receiver) {
+async fn converse<S: Stream>(
+    mut association: AsyncServerAssociation<S>,
+    socket: Option<OwnedFd>,
+    receiver: &Receiver,
+) {
     let mut exchange = Exchange { receiver, command: Vec::new(), incoming: None };
     loop {
         quick_acknowledge(socket.as_ref());
         let values = match association.receive().await {
             Ok(Pdu::PData { data }) => data,
             Ok(Pdu::ReleaseRQ) => {
-                if association.send(&Pdu::ReleaseRP).await.is_err() {
+                if !told(&mut association, &Pdu::ReleaseRP).await {
                     tracing::debug!("the peer left before its release was answered");
                 }
                 return;
             }
             Ok(Pdu::AbortRQ { .. }) => return,
             Ok(_) | Err(_) => {
-                return abort(
-                    association,
-                    "expected data, release or abort, found another PDU or silence",
-                )
-                .await;
+                let reason = "expected data, release or abort, found another PDU or silence";
+                return abort(association, reason).await;
             }
         };
         for value in values {
@@ -94,16 +132,22 @@ async fn converse(mut association: Association, socket: Option<OwnedFd>, receive
                 Ok(answer) => answer,
                 Err(reason) => return abort(association, &reason).await,
             };
-            if let Some(data) = answer
-                && association.send(&response(value.presentation_context_id, data)).await.is_err()
-            {
+            let Some(data) = answer else { continue };
+            let response = response(value.presentation_context_id, data);
+            if !told(&mut association, &response).await {
                 return abort(association, "the response was not taken").await;
             }
         }
     }
 }
 
-async fn abort(association: Association, reason: &str) {
+/// Sends; false where the peer does not take it.
+async fn told<S: Stream>(association: &mut AsyncServerAssociation<S>, pdu: &Pdu) -> bool {
+    // TLS may keep back a part of what it was given until it is flushed.
+    association.send(pdu).await.is_ok() && association.inner_stream().flush().await.is_ok()
+}
+
+async fn abort<S: Stream>(association: AsyncServerAssociation<S>, reason: &str) {
     tracing::info!(reason, "association aborted");
     if association.abort().await.is_err() {
         tracing::debug!("the peer was gone before the abort");
@@ -152,7 +196,7 @@ impl<'a> Exchange<'a> {
     /// An error breaks the protocol: the association is aborted.
     fn take(
         &mut self,
-        association: &Association,
+        association: &impl Association,
         value: &PDataValue,
     ) -> Result<Option<Vec<u8>>, String> {
         match (&value.value_type, &mut self.incoming) {
@@ -191,7 +235,7 @@ impl<'a> Exchange<'a> {
 
     fn begin(
         &mut self,
-        association: &Association,
+        association: &impl Association,
         context: u8,
         command: Command,
     ) -> Result<Option<Vec<u8>>, String> {
@@ -270,12 +314,19 @@ impl Incoming<'_> {
     /// Keeps the complete data set, hands it over, and gives the response.
     fn finish(self, receiver: &Receiver) -> Vec<u8> {
         let Self { command, transfer_syntax, target, .. } = self;
+        let begun = receiver.clock.monotonic();
+        let bytes = target.as_ref().map_or(0, Writing::bytes);
         let outcome =
             target.and_then(|writing| keep(writing, &command, &transfer_syntax, receiver));
+        let status = outcome.as_ref().map_or_else(Refused::status, |_| SUCCESS);
+        let took = receiver.clock.monotonic().duration_since(begun);
+        receiver.metrics.instance(&transfer_syntax, &format!("{status:04x}"), took);
         match outcome {
-            Ok(Accepted::New | Accepted::Duplicate) => command.response(SUCCESS, None),
+            Ok(Accepted::New | Accepted::Duplicate) => {
+                receiver.metrics.receive_bytes.inc_by(bytes);
+                command.response(SUCCESS, None)
+            }
             Err(refused) => {
-                let status = refused.status();
                 if matches!(refused, Refused::NotDurable(_)) {
                     (receiver.distrust)();
                 }

@@ -29,7 +29,9 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::config::{DicomLimits, Peer, Scp};
 use crate::id::{Digest, InstanceId, Uid};
+use crate::metrics::Metrics;
 use crate::pulse::Pulse;
+use crate::tls::Server;
 
 pub use facts::{FactsError, instance_in};
 pub use spool::{Spool, SpoolError};
@@ -118,6 +120,8 @@ pub struct Receiver {
     pub scp: Scp,
     /// Who may send, where unknown peers are rejected.
     pub peers: Vec<Peer>,
+    /// TLS, where it is on: then nothing else is heard.
+    pub tls: Option<Server>,
     /// Limits of the structural gate.
     pub limits: DicomLimits,
     /// Most bytes that a deflated data set may grow to.
@@ -132,6 +136,8 @@ pub struct Receiver {
     pub distrust: Distrust,
     /// Tells when an instance was complete.
     pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
     /// Shows that the port is still listened to.
     pub pulse: Pulse,
 }
@@ -139,7 +145,7 @@ pub struct Receiver {
 /// Accepts associations until `stop` is done; those in progress end with their sender or timeout.
 ///
 /// One too many (in all, of one address, of one address in a minute) is rejected for now, so that
-/// its sender knows and tries again.
+/// its sender knows and tries again; with TLS its connection is closed.
 /// Gives what `stop` gave.
 pub async fn serve<T>(
     listener: TcpListener,
@@ -172,11 +178,17 @@ pub async fn serve<T>(
         if let (Ok(place), Some(entered)) = (place, counts.enter(address)) {
             let receiver = Arc::clone(&receiver);
             tokio::spawn(async move {
+                receiver.metrics.associations_active.inc();
                 association::handle(socket, address, &receiver).await;
+                receiver.metrics.associations_active.dec();
                 drop((place, entered));
             });
+        } else if receiver.tls.is_some() {
+            // A handshake costs more than a rejection is worth: the sender sees it closed.
+            tracing::warn!(%address, "one association too many: closed");
         } else if let Ok(place) = Arc::clone(&turning).try_acquire_owned() {
             tracing::warn!(%address, "one association too many: rejected for now");
+            receiver.metrics.association("too-many");
             let within = receiver.scp.artim;
             tokio::spawn(async move {
                 door::turn_away(socket, within).await;

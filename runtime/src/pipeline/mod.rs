@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::pulse::Pulses;
 use crate::store::record::Software;
 use crate::store::{Store, StoreError};
+use crate::tls::TlsError;
 use crate::web::WebError;
 
 /// Why the appliance cannot start.
@@ -56,6 +57,9 @@ pub enum PipelineError {
     /// An object of the spool could not be read at all.
     #[error("spool: {0}")]
     Facts(#[from] FactsError),
+    /// A certificate or key of the receiver.
+    #[error("dicom.scp.tls: {0}")]
+    Tls(#[from] TlsError),
     /// The DICOM port is not to be had.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -241,6 +245,7 @@ impl Appliance {
         stop: impl Future<Output = ()>,
     ) -> Result<(), PipelineError> {
         let Self { shared } = self;
+        let receiver = Arc::new(parts::receiver(&shared)?);
         let address = shared.config.dicom.scp.listen;
         let listen = |source| PipelineError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -252,7 +257,6 @@ impl Appliance {
         tasks.push(tokio::spawn(publisher.run(stopped.clone())));
         tasks.push(tokio::spawn(listener_of_receipts.run(stopped.clone())));
         tasks.push(tokio::spawn(upkeep::run(shared.clone(), stopped)));
-        let receiver = Arc::new(parts::receiver(&shared));
         let inbox = shared.config.inbox.clone();
         if !inbox.folder.as_os_str().is_empty() {
             let pulse = shared.health.pulses.of("folder");

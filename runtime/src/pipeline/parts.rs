@@ -8,11 +8,13 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use crate::ingest::Receiver;
 use crate::publish::{Listener, Memory, Publisher, Receipts};
+use crate::tls::{Server, TlsError};
 use crate::web::{self, Web, WebError};
 
-pub(super) fn receiver(shared: &Arc<Shared>) -> Receiver {
+pub(super) fn receiver(shared: &Arc<Shared>) -> Result<Receiver, TlsError> {
     let (admit, accept, distrust) = (shared.clone(), shared.clone(), shared.clone());
-    Receiver {
+    Ok(Receiver {
+        tls: Server::open(&shared.config.dicom.scp.tls, shared.clock.clone())?,
         scp: shared.config.dicom.scp.clone(),
         peers: shared.config.dicom.peers.clone(),
         limits: shared.config.dicom.limits.clone(),
@@ -22,8 +24,9 @@ pub(super) fn receiver(shared: &Arc<Shared>) -> Receiver {
         accept: Box::new(move |instance| accept.accept(instance)),
         distrust: Box::new(move || distrust.distrust()),
         clock: shared.clock.clone(),
+        metrics: shared.metrics.clone(),
         pulse: shared.health.pulses.of("receiver"),
-    }
+    })
 }
 
 /// The publisher, and who listens for what its consumers have.

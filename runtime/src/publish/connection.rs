@@ -14,6 +14,7 @@ use super::session::Session;
 use super::{PublishError, Publisher};
 use crate::clock::Clock;
 use crate::config::Mqtt;
+use crate::tls::Files;
 
 /// What the poller hands over: an event, or the error that ended it.
 pub(super) type Polled = Result<Event, PublishError>;
@@ -31,6 +32,8 @@ pub(super) async fn serve(
     publisher: &mut Publisher,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), PublishError> {
+    // Looked at before they are read, so that no change is missed.
+    let certificates = Files::from(&publisher.mqtt).stamp();
     let (client, events) = connect(publisher)?;
     let (sender, mut polled) = mpsc::channel(4 * usize::from(publisher.mqtt.inflight));
     // Alone in a task of its own and never cancelled: what it holds must not be torn.
@@ -39,7 +42,7 @@ pub(super) async fn serve(
         let Allowed { window, packet_max } = greeted(&mut polled, publisher).await?;
         tracing::info!(broker = %publisher.mqtt.url, window, "connected");
         publisher.metrics.mqtt_connected.set(1);
-        let mut session = Session::new(publisher, &client, window, packet_max);
+        let mut session = Session::new(publisher, &client, window, packet_max, certificates);
         session.birth()?;
         session.run(&mut polled, stop).await
     }

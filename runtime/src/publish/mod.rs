@@ -164,7 +164,9 @@ impl Publisher {
             PublishError::TakenOver => {
                 block_in_place(|| self.alarms.raise(AlarmKind::SessionTaken, error.to_string()));
             }
-            PublishError::Connection(_)
+            // The unit looks at its certificates by itself, and raises that alarm.
+            PublishError::Tls(_)
+            | PublishError::Connection(_)
             | PublishError::UnknownReason(_)
             | PublishError::Store(_) => {}
         }

@@ -152,7 +152,11 @@ impl Listener {
     }
 
     fn connect(&self) -> Result<(AsyncClient, EventLoop), PublishError> {
-        let mut options = connection::options(&self.mqtt, format!("{}-in", self.identity.name))?;
+        let mut options = connection::options(
+            &self.mqtt,
+            format!("{}-in", self.identity.name),
+            self.clock.as_ref(),
+        )?;
         options.set_clean_start(false).set_session_expiry_interval(Some(SESSION_EXPIRY_S));
         Ok(AsyncClient::new(options, usize::from(self.mqtt.inflight)))
     }

@@ -16,6 +16,7 @@ use super::{Former, Message, PublishError, Publisher, delivered, status_payload}
 use crate::alarm::AlarmKind;
 use crate::id::MessageId;
 use crate::store::record::{DeviceChannel, OutboxRow, VALUE_VERSION, What};
+use crate::tls::{Files, Stamp};
 
 /// Bytes of a PUBLISH beside its body: topic, properties and header of ours have less than 700.
 const PUBLISH_OVERHEAD: usize = 1024;
@@ -38,6 +39,8 @@ pub(super) struct Session<'a> {
     client: &'a AsyncClient,
     window: usize,
     packet_max: u64,
+    /// What the files of certificates were when the connection was made.
+    certificates: Stamp,
     /// Handed to the client, no packet id yet.
     handed: VecDeque<Sent>,
     /// On the wire by packet id.
@@ -77,6 +80,7 @@ impl<'a> Session<'a> {
         client: &'a AsyncClient,
         window: usize,
         packet_max: u64,
+        certificates: Stamp,
     ) -> Self {
         // After a broken acknowledgement one row at a time, so that the next one has a culprit.
         let window = if publisher.memory.careful { 1 } else { window };
@@ -85,6 +89,7 @@ impl<'a> Session<'a> {
             client,
             window,
             packet_max,
+            certificates,
             handed: VecDeque::new(),
             unacknowledged: HashMap::new(),
             denied: VecDeque::new(),
@@ -171,6 +176,11 @@ impl<'a> Session<'a> {
             return Err(PublishError::Connection(format!(
                 "expected an acknowledgement within {most:?}, found none"
             )));
+        }
+        if self.publisher.mqtt.secure()
+            && Files::from(&self.publisher.mqtt).changed(&self.certificates)
+        {
+            return Err(PublishError::Connection("its certificates were replaced".into()));
         }
         if let Some((at, wait)) = self.probe
             && at <= now

@@ -42,7 +42,8 @@ impl Follower {
     /// # Errors
     /// The configuration names no broker.
     pub fn new(mqtt: &Mqtt, client_id: String, filter: String) -> Result<Self, String> {
-        let mut options = connection::options(mqtt, client_id, &SystemClock).map_err(|e| e.to_string())?;
+        let mut options =
+            connection::options(mqtt, client_id, &SystemClock).map_err(|e| e.to_string())?;
         options.set_clean_start(true);
         let (client, events) = AsyncClient::new(options, usize::from(mqtt.inflight));
         Ok(Self { client, events, filter })
