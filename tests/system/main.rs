@@ -1,9 +1,11 @@
 //! The house inspected and the appliance run with real peers, in one binary: one link for all
 //! system tests.
 
+mod associate;
 mod brokers;
 mod canary;
 mod children;
+mod conformance;
 mod corpus;
 mod disks;
 mod durable;
@@ -11,8 +13,8 @@ mod encodings;
 mod engines;
 mod failing;
 mod fake;
-mod folder;
 mod faults;
+mod folder;
 mod hostile;
 mod kills;
 mod lookalike;
