@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Debian keeps daemons (mosquitto) where a user's PATH does not look.
+# Debian keeps daemons (mosquitto, Orthanc) where a user's PATH does not look.
 export PATH="$PATH:/usr/sbin"
 export PYTHONPYCACHEPREFIX="$PWD/.cache/pycache"
 
@@ -28,7 +28,7 @@ have() {
 install_peers() {
     local packages=() need
     # What is asked for, and the package that brings it.
-    for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk mosquitto:mosquitto \
+    for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk Orthanc:orthanc mosquitto:mosquitto \
         mosquitto_sub:mosquitto-clients strace:strace shellcheck:shellcheck \
         mkfs.ext4:e2fsprogs; do
         have "${need%%:*}" || packages+=("${need##*:}")

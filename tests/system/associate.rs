@@ -192,6 +192,11 @@ impl Association {
         self.raw(&pdu(5, &[0; 4]));
         matches!(receive(&mut self.socket), Some((6, _)))
     }
+
+    /// A-ABORT by the service user.
+    pub(crate) fn abort(mut self) {
+        self.raw(&pdu(7, &[0; 4]));
+    }
 }
 
 /// A command set (PS3.7 E): the elements that are given, by rising number, and their length.
