@@ -331,7 +331,7 @@ impl Incoming<'_> {
                     (receiver.distrust)();
                 }
                 tracing::warn!(status = format!("{status:04x}"), reason = %refused, "object not taken");
-                command.response(status, Some(&refused.to_string()))
+                command.response(status, Some(&refused.comment()))
             }
         }
     }

@@ -94,6 +94,18 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// What the sender is told (0000,0902): nothing of our own paths.
+    fn comment(&self) -> String {
+        match self {
+            Self::Failed(_) => "failed to store".into(),
+            Self::NotDurable(_) => "not durable".into(),
+            Self::OutOfResources(_)
+            | Self::Mismatch(_)
+            | Self::Unrecognized
+            | Self::Malformed(_) => self.to_string(),
+        }
+    }
+
     /// Status of the C-STORE response (PS3.4 B.2.3).
     fn status(&self) -> u16 {
         match self {
