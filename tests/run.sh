@@ -29,7 +29,7 @@ install_peers() {
     local packages=() need
     # What is asked for, and the package that brings it.
     for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk Orthanc:orthanc mosquitto:mosquitto \
-        mosquitto_sub:mosquitto-clients strace:strace shellcheck:shellcheck \
+        mosquitto_sub:mosquitto-clients strace:strace openssl:openssl shellcheck:shellcheck \
         mkfs.ext4:e2fsprogs; do
         have "${need%%:*}" || packages+=("${need##*:}")
     done

@@ -26,3 +26,4 @@ mod receive;
 mod schemas;
 mod senders;
 mod tidy;
+mod tls;

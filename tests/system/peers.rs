@@ -99,10 +99,15 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// `more` is added to the broker's configuration, at the end: it may open another listener.
+    pub(crate) fn start_with(more: &str) -> Self {
         let mut broker = Self { folder: temporary(), port: free_port(), process: None };
         let folder = broker.folder.path();
         let text = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\n",
+            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\n{more}\n",
             broker.port,
             folder.display()
         );
@@ -241,6 +246,11 @@ impl Subscriber {
         }
     }
 
+    /// What has arrived by now.
+    pub(crate) fn so_far(&self, seen: &mut Vec<Seen>) {
+        seen.extend(self.lines.try_iter());
+    }
+
     pub(crate) fn end(self) {
         self.process.terminate();
     }
@@ -314,12 +324,17 @@ impl Site {
         self.run_by(&mut Command::new(binary()))
     }
 
-    /// The same by a command that the binary's arguments are added to.
-    pub(crate) fn run_by(&self, command: &mut Command) -> Process {
+    /// `clearfilm run` by a command that the binary's arguments are added to; not yet ready.
+    pub(crate) fn start_by(&self, command: &mut Command) -> Process {
         let config = self.folder.path().join("config.toml");
         let log = fs::File::options().create(true).append(true).open(self.log());
         command.arg("run").arg("--config").arg(config).stderr(log.expect("opened"));
-        let process = Process(command.spawn().expect("it starts"));
+        Process(command.spawn().expect("it starts"))
+    }
+
+    /// The same, once it answers a C-ECHO.
+    pub(crate) fn run_by(&self, command: &mut Command) -> Process {
+        let process = self.start_by(command);
         wait_until("an answer to C-ECHO", || {
             send::echo(self.address(), "CLEARFILM", "TEST").is_ok_and(|s| s == 0)
         });
