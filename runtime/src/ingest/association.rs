@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use dicom_ul::Pdu;
 use dicom_ul::association::server::{AsyncServerAssociation, ServerAssociationOptions};
@@ -111,12 +112,13 @@ async fn converse<S: Stream>(
     receiver: &Receiver,
 ) {
     let mut exchange = Exchange { receiver, command: Vec::new(), incoming: None };
+    let within = receiver.scp.write_timeout;
     loop {
         quick_acknowledge(socket.as_ref());
         let values = match association.receive().await {
             Ok(Pdu::PData { data }) => data,
             Ok(Pdu::ReleaseRQ) => {
-                if !told(&mut association, &Pdu::ReleaseRP).await {
+                if !told(&mut association, &Pdu::ReleaseRP, within).await {
                     tracing::debug!("the peer left before its release was answered");
                 }
                 return;
@@ -124,32 +126,41 @@ async fn converse<S: Stream>(
             Ok(Pdu::AbortRQ { .. }) => return,
             Ok(_) | Err(_) => {
                 let reason = "expected data, release or abort, found another PDU or silence";
-                return abort(association, reason).await;
+                return abort(association, reason, within).await;
             }
         };
         for value in values {
             let answer = match block_in_place(|| exchange.take(&association, &value)) {
                 Ok(answer) => answer,
-                Err(reason) => return abort(association, &reason).await,
+                Err(reason) => return abort(association, &reason, within).await,
             };
             let Some(data) = answer else { continue };
             let response = response(value.presentation_context_id, data);
-            if !told(&mut association, &response).await {
-                return abort(association, "the response was not taken").await;
+            if !told(&mut association, &response, within).await {
+                return abort(association, "the response was not taken", within).await;
             }
         }
     }
 }
 
-/// Sends; false where the peer does not take it.
-async fn told<S: Stream>(association: &mut AsyncServerAssociation<S>, pdu: &Pdu) -> bool {
+/// Sends; false where the peer does not take it in time.
+async fn told<S: Stream>(
+    association: &mut AsyncServerAssociation<S>,
+    pdu: &Pdu,
+    within: Duration,
+) -> bool {
+    if association.send(pdu).await.is_err() {
+        return false;
+    }
     // TLS may keep back a part of what it was given until it is flushed.
-    association.send(pdu).await.is_ok() && association.inner_stream().flush().await.is_ok()
+    let flushed = tokio::time::timeout(within, association.inner_stream().flush()).await;
+    matches!(flushed, Ok(Ok(())))
 }
 
-async fn abort<S: Stream>(association: AsyncServerAssociation<S>, reason: &str) {
+async fn abort<S: Stream>(association: AsyncServerAssociation<S>, reason: &str, within: Duration) {
     tracing::info!(reason, "association aborted");
-    if association.abort().await.is_err() {
+    // TLS says good-bye too, and a peer that takes nothing would hold its place for ever.
+    if !matches!(tokio::time::timeout(within, association.abort()).await, Ok(Ok(()))) {
         tracing::debug!("the peer was gone before the abort");
     }
 }
