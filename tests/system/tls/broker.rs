@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use clearfilm::ingest::send;
 
 use super::Logged;
 use super::certificates::{Authority, HERE, Pair, Valid, replace};
-use crate::peers::{Broker, Seen, Site, Subscriber, free_port, published, small, wait_until};
+use crate::peers::{
+    Broker, Seen, Site, Subscriber, binary, free_port, published, small, wait_until,
+};
 
 /// A subscriber for which the broker keeps everything while it is away.
 pub(super) const AWAY: [&str; 5] = ["-c", "-i", "away", "-x", "3600"];
@@ -226,6 +229,27 @@ fn a_unit_without_the_certificate_that_is_demanded_keeps_its_messages() {
         secure.rewrite(&site, "[mqtt]\n", &format!("[mqtt]\n{shown}"));
         ready(&site)
     });
+}
+
+#[test]
+fn the_authorities_of_the_system_are_trusted_where_no_file_is_named() {
+    let ours = Authority::new();
+    let (unit, secure) = (good_unit(&ours), Secure::start(&good_broker(&ours)));
+    let site = secure.site(&unit);
+    secure.rewrite(&site, &format!("ca_file = {:?}\n", unit.ca), "");
+    let subscriber = Subscriber::start(secure.broker.port, &[]);
+    let birth = |seen: &[Seen]| seen.iter().any(|s| s.kind() == "about");
+    let daemon = Logged::start(&site);
+    daemon.says(0, "invalid peer certificate: UnknownIssuer");
+    let mut seen = Vec::new();
+    subscriber.so_far(&mut seen);
+    assert!(!birth(&seen), "nothing is published");
+    daemon.process.terminate();
+    // Where the system looks is said as OpenSSL says it.
+    let mut command = Command::new(binary());
+    let daemon = Logged::start_by(&site, command.env("SSL_CERT_FILE", &unit.ca));
+    subscriber.until("a birth", &mut seen, birth);
+    daemon.process.terminate();
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! Senders at the DICOM port: who is heard, who is not, and what the log says of it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Logged;
 use super::certificates::{Authority, HERE, Pair, Valid};
-use crate::peers::{Broker, Seen, Site, Subscriber, published, small, temporary, wait_until};
+use crate::peers::{
+    Broker, DEADLINE, Seen, Site, Subscriber, published, small, temporary, wait_until,
+};
 
 /// A sender that shows nothing.
 pub(super) const NOTHING: Option<&Pair> = None;
@@ -130,6 +134,35 @@ fn only_senders_with_a_certificate_of_our_authority_are_heard() {
         command.arg("-cert").arg(&good.cert).arg("-key").arg(&good.key);
         assert!(succeeds(&mut command), "{version}");
     }
+    daemon.process.terminate();
+}
+
+#[test]
+fn a_handshake_that_is_never_finished_holds_its_place_only_until_the_timer_ends() {
+    let ours = Authority::new();
+    let (unit, ca) = (ours.issue("north-dx-2", HERE, Valid::Now), ours.cert());
+    let broker = Broker::start();
+    let site = Site::new(broker.port, &section("server", &unit, &ca));
+    let daemon = Logged::start(&site);
+    let echo = || dcmtk("echoscu", &site, NOTHING, &ca);
+    wait_until("an answer to C-ECHO", || succeeds(&mut echo()));
+    // More of them than there are places: nobody else comes in, and then somebody does.
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    let mut mute: Vec<TcpStream> = Vec::new();
+    let turned_away = (0..3).any(|_| {
+        mute = (0..40).map(|_| TcpStream::connect(site.address()).expect("a connection")).collect();
+        mute.iter_mut().for_each(|peer| drop(peer.write_all(hello)));
+        !succeeds(&mut echo())
+    });
+    assert!(turned_away, "no place is left");
+    wait_until("a free place", || succeeds(&mut echo()));
+    for peer in &mut mute {
+        peer.set_read_timeout(Some(DEADLINE)).expect("set");
+        let closed = peer.read_to_end(&mut Vec::new());
+        let reset = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(closed.as_ref().map_or_else(reset, |_| true), "{closed:?}");
+    }
+    daemon.says(0, "one association too many: closed");
     daemon.process.terminate();
 }
 
