@@ -18,6 +18,7 @@ mod folder;
 mod hostile;
 mod kills;
 mod lookalike;
+mod mosquitto;
 mod operator;
 mod orthanc;
 mod peers;

@@ -27,7 +27,7 @@ impl Logged {
 
     /// The same by a command that the binary's arguments are added to.
     fn start_by(site: &Site, command: &mut Command) -> Self {
-        Self { process: site.start_by(&mut command), log: site.log() }
+        Self { process: site.start_by(command), log: site.log() }
     }
 
     /// Everything it has said.
