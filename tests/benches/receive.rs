@@ -8,6 +8,9 @@
 mod figures;
 mod load;
 #[expect(dead_code, reason = "the system tests use the rest of it")]
+#[path = "../system/mosquitto.rs"]
+mod mosquitto;
+#[expect(dead_code, unused_imports, reason = "the system tests use the rest of it")]
 #[path = "../system/peers.rs"]
 mod peers;
 mod receivers;

@@ -121,7 +121,7 @@ impl Store {
         record: Option<&AlarmRecord>,
         time: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let what = What::Alarm { kind, id: MessageId::new(), record: record.cloned() };
         let row = OutboxRow { v: VALUE_VERSION, what, time };
         let trees = (&self.alarms, &self.outbox, &self.meta);
@@ -136,7 +136,7 @@ impl Store {
         });
         let sequence = sequence.map_err(|e| failed("raising or clearing an alarm", e))?;
         self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-        self.sync(sequence)
+        self.finish(changing, sequence)
     }
 
     /// Every alarm that is raised.

@@ -7,30 +7,54 @@
 use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError};
 
+/// What was changed so far.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// How many changes were made.
+    made: u64,
+    /// The last sequence number that one of them gave out.
+    sequence: u64,
+}
+
 impl Store {
-    /// Begins a change; nobody else changes anything until it is synced.
-    pub(super) fn change(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+    /// Begins a change; nobody else changes anything until it is made.
+    pub(super) fn change(&self) -> Result<MutexGuard<'_, Changes>, StoreError> {
         self.trusted()?;
-        // A panic in a change says nothing about the lock itself.
-        Ok(self.changing.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(lock(&self.changing))
     }
 
-    /// Flushes, then syncs sled's file; after it every message up to `sequence` may leave the
-    /// device.
-    pub(super) fn sync(&self, sequence: u64) -> Result<(), StoreError> {
-        self.trusted()?;
-        let synced = self.flush_and_sync();
-        match synced {
-            Ok(()) => {
-                self.durable.fetch_max(sequence, Ordering::SeqCst);
-            }
-            Err(_) => self.distrusted.store(true, Ordering::SeqCst),
+    /// Ends a change; when this returns, it is synced, and every message up to `sequence` may leave
+    /// the device. Those who end a change while another syncs share the next sync.
+    pub(super) fn finish(
+        &self,
+        mut changing: MutexGuard<'_, Changes>,
+        sequence: u64,
+    ) -> Result<(), StoreError> {
+        changing.made += 1;
+        changing.sequence = changing.sequence.max(sequence);
+        let mine = changing.made;
+        drop(changing);
+        let mut synced = lock(&self.synced);
+        if *synced >= mine {
+            return Ok(());
         }
-        synced
+        let changes = self.change()?;
+        if let Err(error) = self.flush_and_sync() {
+            self.distrusted.store(true, Ordering::SeqCst);
+            return Err(error);
+        }
+        self.durable.fetch_max(changes.sequence, Ordering::SeqCst);
+        *synced = changes.made;
+        Ok(())
+    }
+
+    /// Syncs what was changed outside of [`Self::change`], before anybody else has the store.
+    pub(super) fn sync(&self, sequence: u64) -> Result<(), StoreError> {
+        self.finish(self.change()?, sequence)
     }
 
     fn flush_and_sync(&self) -> Result<(), StoreError> {
@@ -65,4 +89,9 @@ impl Store {
     pub fn trusted(&self) -> Result<(), StoreError> {
         if self.distrusted.load(Ordering::SeqCst) { Err(StoreError::Distrusted) } else { Ok(()) }
     }
+}
+
+/// A panic in a change says nothing about the lock itself.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

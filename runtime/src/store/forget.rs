@@ -40,7 +40,7 @@ impl Store {
         exam: &ExamKey,
         tell: Option<DateTime<Utc>>,
     ) -> Result<Vec<InstanceId>, StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let row: ExamRow = get(&self.exams, "exams", exam.as_str().as_bytes())?.unwrap_or_default();
         let known = self.known(&row.instances)?;
         let messages = self.messages_of(exam, &row.instances)?;
@@ -90,7 +90,7 @@ impl Store {
         self.kept_readings.fetch_sub(known.len() - unread, Ordering::SeqCst);
         self.outbox_rows.fetch_sub(messages.len(), Ordering::SeqCst);
         self.outbox_rows.fetch_add(tell.map_or(0, |_| ExamTopic::ALL.len()), Ordering::SeqCst);
-        self.sync(last)?;
+        self.finish(changing, last)?;
         Ok(row.instances)
     }
 

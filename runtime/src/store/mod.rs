@@ -37,6 +37,7 @@ use sled::{IVec, Tree};
 use crate::clock::Clock;
 use crate::id::{Digest, ExamKey, InstanceId};
 use crate::ingest::{Accepted, Instance};
+use durable::Changes;
 pub use error::StoreError;
 pub use opening::Opened;
 use record::{
@@ -78,9 +79,11 @@ pub struct Store {
     kept_readings: AtomicUsize,
     /// Sequence numbers up to this one are synced; nothing above it may leave the device.
     durable: AtomicU64,
-    /// Held over a change and its sync: a sync in the middle of somebody else's change would make
-    /// half of it durable, and a power cut then leaves what no killed process could.
-    changing: Mutex<()>,
+    /// Held over a change, and over every sync: a sync in the middle of somebody else's change would
+    /// make half of it durable, and a power cut then leaves what no killed process could.
+    changing: Mutex<Changes>,
+    /// How many changes are synced. Held while one syncs for all that wait for it.
+    synced: Mutex<u64>,
     /// A sync failed: what the memory holds may never reach the disk.
     distrusted: AtomicBool,
 }
@@ -107,7 +110,7 @@ impl Store {
         exam: &ExamKey,
         clock: &dyn Clock,
     ) -> Result<Accepted, StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let trees = (&self.inbox, &self.objects, &self.exams, &self.outbox, &self.meta);
         let uid = instance.sop_instance.as_str().as_bytes();
         let time = clock.now();
@@ -147,13 +150,13 @@ impl Store {
         // Also a duplicate is answered only when the first is durable: it may be a moment old.
         match sequence.map_err(|e| failed("accepting an instance", e))? {
             None => {
-                self.sync(self.durable.load(Ordering::SeqCst))?;
+                self.finish(changing, 0)?;
                 Ok(Accepted::Duplicate)
             }
             Some(sequence) => {
                 self.inbox_rows.fetch_add(1, Ordering::SeqCst);
                 self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-                self.sync(sequence)?;
+                self.finish(changing, sequence)?;
                 Ok(Accepted::New)
             }
         }
@@ -164,7 +167,7 @@ impl Store {
     /// # Errors
     /// The store fails. None where the instance is no longer in the inbox.
     pub fn begin(&self, id: InstanceId) -> Result<Option<InboxRow>, StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let row = self.inbox.transaction(|inbox| {
             let Some(mut row) = get_in::<InboxRow>(inbox, "inbox", id.as_bytes())? else {
                 return Ok(None);
@@ -174,7 +177,7 @@ impl Store {
             Ok(Some(row))
         });
         let row = row.map_err(|e| failed("beginning an attempt", e))?;
-        self.sync(0)?;
+        self.finish(changing, 0)?;
         Ok(row)
     }
 
@@ -185,7 +188,7 @@ impl Store {
     /// # Errors
     /// Nothing of it is kept.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let trees =
             (&self.inbox, &self.readings, &self.exams, &self.revisions, &self.outbox, &self.meta);
         let id = commit.record.instance.id;
@@ -219,7 +222,7 @@ impl Store {
         self.inbox_rows.fetch_sub(1, Ordering::SeqCst);
         self.kept_readings.fetch_add(1, Ordering::SeqCst);
         self.outbox_rows.fetch_add(commit.messages.len(), Ordering::SeqCst);
-        self.sync(sequence)
+        self.finish(changing, sequence)
     }
 
     /// Ids of accepted instances that were not read yet, oldest first, at most `count`.

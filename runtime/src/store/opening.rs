@@ -166,7 +166,8 @@ fn open(folder: &Path, config: &config::Storage) -> Result<Store, StoreError> {
         outbox_rows: AtomicUsize::new(0),
         kept_readings: AtomicUsize::new(0),
         durable: AtomicU64::new(0),
-        changing: Mutex::new(()),
+        changing: Mutex::default(),
+        synced: Mutex::default(),
         distrusted: AtomicBool::new(false),
         db,
     };

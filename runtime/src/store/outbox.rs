@@ -15,12 +15,12 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn enqueue(&self, row: &OutboxRow) -> Result<u64, StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let sequence =
             (&self.outbox, &self.meta).transaction(|(outbox, meta)| append(outbox, meta, row));
         let sequence = sequence.map_err(|e| failed("queueing a message", e))?;
         self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-        self.sync(sequence)?;
+        self.finish(changing, sequence)?;
         Ok(sequence)
     }
 
@@ -32,7 +32,7 @@ impl Store {
     /// # Errors
     /// The store fails.
     pub fn delivered(&self, sequence: u64, next: Option<&OutboxRow>) -> Result<(), StoreError> {
-        let _changing = self.change()?;
+        let changing = self.change()?;
         let appended = (&self.outbox, &self.meta).transaction(|(outbox, meta)| {
             let removed = outbox.remove(&sequence.to_be_bytes())?.is_some();
             let appended =
@@ -45,7 +45,7 @@ impl Store {
             None => Ok(()),
             Some(appended) => {
                 self.outbox_rows.fetch_add(1, Ordering::SeqCst);
-                self.sync(appended)
+                self.finish(changing, appended)
             }
         }
     }
