@@ -13,6 +13,15 @@ use super::senders::{Sender, all_published, dcmtk, section, succeeds};
 use crate::faults::{findings, load};
 use crate::peers::{Broker, Site, Subscriber, wait_until};
 
+/// Ends the load also where the test fails, which otherwise would wait for it for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Is this the certificate that a sender is shown?
 fn shows(site: &Site, sender: &Pair, certificate: &Pair) -> bool {
     let output = Command::new("openssl")
@@ -40,6 +49,7 @@ fn new_certificates_of_the_receiver_and_a_broken_one_under_load_fail_no_associat
     wait_until("an answer to C-ECHO", || succeeds(&mut dcmtk("echoscu", &site, Some(&room), &ca)));
     let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
+        let load_ends = Ends(&stop);
         scope.spawn(|| {
             let mut sender = Sender::new(&site);
             while !stop.load(Ordering::SeqCst) {
@@ -65,7 +75,7 @@ fn new_certificates_of_the_receiver_and_a_broken_one_under_load_fail_no_associat
         let new = own();
         new.replace(&unit);
         wait_until("the new certificate", || shows(&site, &room, &new));
-        stop.store(true, Ordering::SeqCst);
+        drop(load_ends);
     });
     all_published(&subscriber, &mut Vec::new(), sent.load(Ordering::SeqCst));
     daemon.process.terminate();
@@ -82,6 +92,7 @@ fn a_new_authority_on_both_sides_under_load_loses_no_message() {
     let daemon = ready(&site);
     let (seed, stop, ledger) = (AtomicU64::new(60_000), AtomicBool::new(false), Mutex::default());
     std::thread::scope(|scope| {
+        let load_ends = Ends(&stop);
         scope.spawn(|| load(&site, &seed, &stop, &ledger));
         let further = |what: &str| {
             let acknowledged = || ledger.lock().expect("no panic").len();
@@ -103,7 +114,7 @@ fn a_new_authority_on_both_sides_under_load_loses_no_message() {
         watching.until("findings under the new authority", &mut Vec::new(), |seen| {
             findings(seen).len() >= 2
         });
-        stop.store(true, Ordering::SeqCst);
+        drop(load_ends);
     });
     let ledger = ledger.into_inner().expect("no panic");
     let owed: BTreeSet<String> = ledger.iter().map(|study| site.exam(study)).collect();
