@@ -146,9 +146,9 @@ pub(super) fn outbox(outbox: &Outbox) -> anyhow::Result<ExitCode> {
     for row in rows {
         anstream::println!(
             "{:>8}  {:<8}  {:>8} s  {}",
-            row["seq"],
+            row["seq"].to_string(),
             text(&row["kind"]),
-            row["age_s"],
+            row["age_s"].to_string(),
             text(&row["exam"])
         );
     }
