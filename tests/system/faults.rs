@@ -8,8 +8,10 @@ use std::time::Duration;
 use clearfilm::clock::{Clock as _, SystemClock};
 use clearfilm::id::Uid;
 use clearfilm::ingest::send;
+use serde_json::Value;
 
-use crate::peers::{Broker, Seen, Site, Subscriber, published, small, wait_until};
+use crate::hostile::status;
+use crate::peers::{Broker, Seen, Site, Subscriber, small, wait_until};
 
 /// Ids of the findings messages by exam; duplicates on the wire share theirs.
 pub(crate) fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {
@@ -18,6 +20,15 @@ pub(crate) fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {
         ids.entry(message.exam().expect("an exam message")).or_default().insert(message.id());
     }
     ids
+}
+
+/// Ends a load with its scope, also where the test fails, which otherwise would wait for it for ever.
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Sends phantoms until told to stop; the ledger holds the studies that were acknowledged.
@@ -41,6 +52,7 @@ fn twenty_kills_under_load_lose_no_acknowledged_object_and_read_each_once() {
         let stop = AtomicBool::new(false);
         let acknowledged = || ledger.lock().expect("no panic").len();
         std::thread::scope(|scope| {
+            let _ends = Ends(&stop);
             let daemon = site.run();
             let before = acknowledged();
             scope.spawn(|| load(&site, &seed, &stop, &ledger));
@@ -50,7 +62,6 @@ fn twenty_kills_under_load_lose_no_acknowledged_object_and_read_each_once() {
             let until = SystemClock.monotonic() + Duration::from_millis(37 * round);
             wait_until("the moment of the kill", || SystemClock.monotonic() >= until);
             daemon.kill();
-            stop.store(true, Ordering::SeqCst);
         });
     }
     let ledger = ledger.into_inner().expect("no panic");
@@ -81,41 +92,67 @@ fn twenty_kills_under_load_lose_no_acknowledged_object_and_read_each_once() {
     eprintln!("{} objects acknowledged over 20 kills, {} messages seen", ledger.len(), seen.len());
 }
 
-/// How long the broker is away, beyond the time that the images take: `CLEARFILM_TEST_OUTAGE_S`.
+/// How long the broker is away at least, seconds; images come all the while.
+/// `CLEARFILM_TEST_OUTAGE_S` asks for more.
 fn outage() -> Duration {
     let seconds = std::env::var("CLEARFILM_TEST_OUTAGE_S").ok().and_then(|s| s.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0))
+    Duration::from_secs(seconds.unwrap_or(10))
+}
+
+/// Time from one image to the next: five a second, more than a busy room makes in a minute.
+const PACE: Duration = Duration::from_millis(200);
+
+/// The most that the daemon's memory may grow over an outage, KiB: the disk is the queue.
+const GROWTH_MAX_KIB: u64 = 64 * 1024;
+
+/// Sends images at their pace until the outage is over; gives their exams.
+fn send_during(site: &Site, outage: Duration) -> BTreeSet<String> {
+    let begun = SystemClock.monotonic();
+    let mut owed = BTreeSet::new();
+    let mut seed = 5_000;
+    while SystemClock.monotonic().duration_since(begun) < outage {
+        let (file, study) = small(seed);
+        let status = send::store(site.address(), "CLEARFILM", "TEST", &file).expect("sent");
+        assert_eq!(status, 0);
+        owed.insert(site.exam(&study));
+        seed += 1;
+        let next = PACE * u32::try_from(owed.len()).expect("few");
+        std::thread::sleep(next.saturating_sub(SystemClock.monotonic().duration_since(begun)));
+    }
+    owed
 }
 
 #[track_caller]
 fn check_outage(mqtt: &str) {
-    const IMAGES: usize = 50;
     let mut broker = Broker::start();
     let site = Site::new(broker.port, mqtt);
     // Makes itself known, and is away from then on.
     let away = ["-c", "-i", "away", "-x", "3600"];
     Subscriber::start_known(broker.port, &away);
     let daemon = site.run();
+    // One image through all of it, so that what every image needs is there before.
+    let (file, study) = small(4_999);
+    assert_eq!(send::store(site.address(), "CLEARFILM", "TEST", &file).expect("sent"), 0);
+    wait_until("a first reading", || site.ask(&["status", "--json"])["readings"] == 1);
+    let memory = status(&daemon, "VmHWM");
     broker.stop();
-    let begun = SystemClock.monotonic();
-    let mut owed = BTreeSet::new();
-    for seed in 0..IMAGES as u64 {
-        let (file, study) = small(5000 + seed);
-        let status = send::store(site.address(), "CLEARFILM", "TEST", &file).expect("sent");
-        assert_eq!(status, 0);
-        owed.insert(site.exam(&study));
-    }
-    wait_until("the end of the outage", || {
-        SystemClock.monotonic().duration_since(begun) >= outage()
-    });
+    let mut owed = send_during(&site, outage());
+    owed.insert(site.exam(&study));
     broker.again();
-    let present = Subscriber::start(broker.port, &[]);
-    let mut seen = Vec::new();
-    present.until("every exam published", &mut seen, |seen| published(seen) >= IMAGES);
+    let begun = SystemClock.monotonic();
+    let depth = |status: &Value, of: &str| status[of]["depth"].as_u64();
+    wait_until("an empty inbox and outbox", || {
+        let status = site.ask(&["status", "--json"]);
+        [depth(&status, "inbox"), depth(&status, "outbox")] == [Some(0), Some(0)]
+    });
+    let drained = SystemClock.monotonic().duration_since(begun);
+    let grown = status(&daemon, "VmHWM") - memory;
+    eprintln!("{} images, drained in {drained:?}, memory grew by {grown} KiB", owed.len());
+    assert!(grown < GROWTH_MAX_KIB, "{grown} KiB");
     daemon.terminate();
     let back = Subscriber::start(broker.port, &away);
     let mut seen = Vec::new();
-    back.until("the findings of every image", &mut seen, |seen| findings(seen).len() >= IMAGES);
+    back.until("the findings of every image", &mut seen, |seen| findings(seen).len() >= owed.len());
     let told = findings(&seen);
     assert_eq!(told.keys().map(|k| (*k).to_owned()).collect::<BTreeSet<_>>(), owed);
     assert!(told.values().all(|ids| ids.len() == 1), "each once by id");

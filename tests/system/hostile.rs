@@ -20,7 +20,7 @@ const BAD: usize = 10;
 const GROWTH_MAX_KIB: u64 = 64 * 1024;
 
 /// A number of `/proc/<pid>/status` or `limits`, KiB.
-fn status(daemon: &Process, name: &str) -> u64 {
+pub(crate) fn status(daemon: &Process, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).expect("it runs");
     let line = text.lines().find(|l| l.starts_with(name)).expect("a line");
     line.split_whitespace().nth(1).expect("a number").parse().expect("a number")

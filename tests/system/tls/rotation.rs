@@ -10,17 +10,8 @@ use super::Logged;
 use super::broker::{AWAY, Secure, good_broker, good_unit, ready};
 use super::certificates::{Authority, HERE, Pair, Valid};
 use super::senders::{Sender, all_published, dcmtk, section, succeeds};
-use crate::faults::{findings, load};
+use crate::faults::{Ends, findings, load};
 use crate::peers::{Broker, Site, Subscriber, wait_until};
-
-/// Ends the load also where the test fails, which otherwise would wait for it for ever.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
 
 /// Is this the certificate that a sender is shown?
 fn shows(site: &Site, sender: &Pair, certificate: &Pair) -> bool {
