@@ -8,7 +8,7 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::{ExamChannel, Receipt, connection};
+use super::{ExamChannel, Receipt, connection, transport};
 use crate::clock::SystemClock;
 use crate::config::Mqtt;
 use crate::id::MessageId;
@@ -31,6 +31,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// A subscriber that connects again whenever the broker comes back.
 pub struct Follower {
+    mqtt: Mqtt,
     client: AsyncClient,
     events: EventLoop,
     filter: String,
@@ -46,7 +47,7 @@ impl Follower {
             connection::options(mqtt, client_id, &SystemClock).map_err(|e| e.to_string())?;
         options.set_clean_start(true);
         let (client, events) = AsyncClient::new(options, usize::from(mqtt.inflight));
-        Ok(Self { client, events, filter })
+        Ok(Self { mqtt: mqtt.clone(), client, events, filter })
     }
 
     /// Who says for `consumer` what it has.
@@ -60,7 +61,7 @@ impl Follower {
     /// # Errors
     /// The subscription cannot be asked for.
     pub async fn run(self, messages: mpsc::Sender<Received>) -> Result<(), String> {
-        let Self { client, mut events, filter } = self;
+        let Self { mqtt, client, mut events, filter } = self;
         loop {
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
@@ -87,6 +88,11 @@ impl Follower {
                         return Ok(());
                     }
                     tokio::time::sleep(PAUSE).await;
+                    // Certificates may have been replaced since.
+                    match transport(&mqtt, &SystemClock) {
+                        Ok(transport) => drop(events.options.set_transport(transport)),
+                        Err(error) => tracing::debug!(%error, "no broker"),
+                    }
                 }
             }
         }

@@ -160,17 +160,70 @@ fn sequence_numbers_never_come_again_even_from_a_store_that_was_lost() {
     );
 }
 
+/// A message of the device with this text.
+fn about(text: String, clock: &StoppedClock) -> OutboxRow {
+    let what = What::Device {
+        channel: super::record::DeviceChannel::About,
+        id: crate::id::MessageId::new(),
+        payload: serde_json::Value::String(text),
+    };
+    OutboxRow { v: VALUE_VERSION, what, time: clock.now() }
+}
+
 #[test]
 fn a_value_that_sled_would_not_sync_is_refused() {
     let kept = Kept::new();
     let store = kept.open();
-    let payload = serde_json::Value::String("x".repeat(VALUE_BYTES_MAX));
-    let what = What::Device {
-        channel: super::record::DeviceChannel::About,
-        id: crate::id::MessageId::new(),
-        payload,
-    };
-    let row = OutboxRow { v: VALUE_VERSION, what, time: kept.clock.now() };
-    assert!(matches!(store.enqueue(&row), Err(StoreError::TooLarge { .. })));
+    // Digests cannot be deflated to less than half of their digits.
+    let digits: String = (0..4_000_u32).map(|n| Digest::of(&n.to_be_bytes()).to_string()).collect();
+    for text in [digits, "x".repeat(20 * VALUE_BYTES_MAX)] {
+        let refused = store.enqueue(&about(text, &kept.clock));
+        assert!(matches!(refused, Err(StoreError::TooLarge { .. })));
+    }
     assert!(sequences(&store).is_empty());
+}
+
+#[test]
+fn a_large_value_is_stored_small_and_comes_back_whole_and_a_damaged_one_is_told() {
+    let kept = Kept::new();
+    let store = kept.open();
+    let row = about("one feature after the other ".repeat(3_000), &kept.clock);
+    let sequence = store.enqueue(&row).expect("queued");
+    let key = sequence.to_be_bytes();
+    let stored = store.outbox.get(key).expect("read").expect("there");
+    assert!(stored.len() < 2_000, "{} bytes", stored.len());
+    assert_eq!(store.message(sequence).expect("read"), Some(row));
+    let mut damaged = stored.to_vec();
+    damaged.truncate(stored.len() / 2);
+    store.outbox.insert(key, damaged).expect("damaged");
+    assert!(matches!(store.message(sequence), Err(StoreError::Value { tree: "outbox", .. })));
+}
+
+#[test]
+fn an_erased_exam_leaves_no_record_and_only_its_farewell_and_the_store_is_written_anew() {
+    let kept = Kept::new();
+    let store = kept.open();
+    let (read, _) = kept.accept(&store, "1.2.3.4", b"one");
+    let row = store.begin(read.id).expect("begun").expect("there");
+    kept.finish(&store, &row);
+    let (unread, _) = kept.accept(&store, "1.2.3.5", b"two");
+    let begun = store.begin(unread.id).expect("begun").expect("there");
+    let erased = store.erase(&exam(), Some(kept.clock.now())).expect("erased");
+    assert_eq!(erased, [read.id, unread.id]);
+    assert!(store.record(read.id).expect("read").is_none());
+    assert_eq!((store.inbox_rows(), store.readings()), (0, 0));
+    // A reading that was in the making is not committed.
+    kept.finish(&store, &begun);
+    assert!(store.record(unread.id).expect("read").is_none());
+    let farewell = |row: &OutboxRow| matches!(row.what, What::Erased { .. });
+    let waiting = store.outbox_after(0, 100).expect("read");
+    assert!(waiting.len() == 4 && waiting.iter().all(|(_, row)| farewell(row)), "{waiting:?}");
+    // What is known under its UIDs is gone: the same object is a new one.
+    assert_eq!(kept.accept(&store, "1.2.3.4", b"one").1, Accepted::New);
+    let last = store.last_sequence();
+    drop(store);
+    let store = kept.open();
+    assert!(!store.to_be_rewritten().expect("read"));
+    assert_eq!((store.last_sequence(), store.inbox_rows()), (last, 1));
+    assert!(!kept.folder.path().join("store.old").exists());
 }

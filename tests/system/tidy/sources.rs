@@ -22,7 +22,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &BINARY),
     ("dicom_*", &["phantom", "ingest", "decode"]),
     ("figment", &["config", "bundle"]),
-    ("flate2", &["ingest", "decode"]),
+    ("flate2", &["ingest", "decode", "store"]),
     ("hmac", &["id"]),
     ("http_body_util", &BINARY),
     ("hyper", &BINARY),
