@@ -6,12 +6,15 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use clearfilm::ingest::send;
+use serde_json::json;
+
 use super::Logged;
-use super::broker::{AWAY, Secure, good_broker, good_unit, ready};
+use super::broker::{AWAY, Secure, Side, good_broker, good_unit, ready};
 use super::certificates::{Authority, HERE, Pair, Valid};
 use super::senders::{Sender, all_published, dcmtk, section, succeeds};
 use crate::faults::{Ends, findings, load};
-use crate::peers::{Broker, Site, Subscriber, wait_until};
+use crate::peers::{Broker, Site, Subscriber, published, small, wait_until};
 
 /// Is this the certificate that a sender is shown?
 fn shows(site: &Site, sender: &Pair, certificate: &Pair) -> bool {
@@ -118,4 +121,38 @@ fn a_new_authority_on_both_sides_under_load_loses_no_message() {
         assert_eq!(ids.len(), 1, "one reading of {exam}");
     }
     daemon.process.terminate();
+}
+
+#[test]
+fn a_healthy_connection_takes_up_new_certificates_and_one_that_has_ended_is_an_alarm() {
+    let ours = Authority::new();
+    let unit = good_unit(&ours);
+    let secure = Secure::start(&good_broker(&ours));
+    let site = secure.site(&unit);
+    let daemon = ready(&site);
+    let (subscriber, mut seen) = (Subscriber::start(secure.broker.port, &[]), Vec::new());
+    let mut sent = 0;
+    let mut send = || {
+        let status = send::store(site.address(), "CLEARFILM", "TEST", &small(sent as u64).0);
+        assert_eq!(status.expect("sent"), 0);
+        sent += 1;
+        sent
+    };
+    let exams = send();
+    subscriber.until("a first exam", &mut seen, |seen| published(seen) == exams);
+    let before = daemon.said().len();
+    good_unit(&ours).replace(&unit);
+    daemon.says(before, "its certificates were replaced");
+    let exams = send();
+    subscriber.until("an exam under new files", &mut seen, |seen| published(seen) == exams);
+    let alarms = || site.ask(&["status", "--json"])["alarms"].clone();
+    assert_eq!(alarms(), json!([]));
+    Side::new(ours.issue("north-dx-2", HERE, Valid::Past), &ours).replace(&unit);
+    wait_until("an alarm", || alarms()[0]["type"] == "certificate");
+    let exams = send();
+    good_unit(&ours).replace(&unit);
+    subscriber.until("an exam that waited", &mut seen, |seen| published(seen) == exams);
+    wait_until("the end of the alarm", || alarms() == json!([]));
+    daemon.process.terminate();
+    subscriber.end();
 }
