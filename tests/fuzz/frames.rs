@@ -86,16 +86,16 @@ pub(crate) fn drawn(bytes: &[u8]) -> Frame {
     // What is left is repeated over the picture; shifted up and down again it has its sign.
     let left: &[u8] = if from.0.is_empty() { &[0, 77, 150, 255] } else { from.0 };
     let stored = |pair: (&u8, &u8)| {
-        let cell = i32::from(u16::from_le_bytes([*pair.0, *pair.1])) << (32 - bits);
+        let cell = u16::from_le_bytes([*pair.0, *pair.1]) << (16 - bits);
         if signed {
-            cell >> (32 - bits)
+            (cell.cast_signed() >> (16 - bits)).cast_unsigned()
         } else {
-            (cell.cast_unsigned() >> (32 - bits)).cast_signed()
+            cell >> (16 - bits)
         }
     };
     let pairs = left.iter().cycle().zip(left.iter().cycle().skip(1));
-    let samples = pairs.take(rows * columns).map(stored).collect();
-    Frame { rows, columns, samples, grey, facts: Facts::default() }
+    let words = pairs.take(rows * columns).map(stored).collect();
+    Frame { rows, columns, words, grey, facts: Facts::default() }
 }
 
 /// What tells one frame from another.

@@ -180,12 +180,12 @@ fn decode() -> Target {
 /// A frame is as large as it says, within the limits, and its samples within their bits.
 fn sound(frame: &Frame, pixels_max: u64) -> Result<(), String> {
     let (rows, columns, bits) = (frame.rows, frame.columns, frame.grey.bits_stored);
-    if frame.samples.len() != rows * columns || frame.samples.len() as u64 > pixels_max {
-        return Err(format!("{rows} x {columns}: found {} samples", frame.samples.len()));
+    if frame.words.len() != rows * columns || frame.words.len() as u64 > pixels_max {
+        return Err(format!("{rows} x {columns}: found {} samples", frame.words.len()));
     }
     let (least, beyond) =
         if frame.grey.signed { (-(1 << bits) / 2, (1 << bits) / 2) } else { (0, 1 << bits) };
-    match frame.samples.iter().find(|s| !(least..beyond).contains(*s)) {
+    match frame.samples().find(|s| !(least..beyond).contains(s)) {
         Some(sample) => Err(format!("expected samples of {bits} bits, found {sample}")),
         None => Ok(()),
     }

@@ -46,5 +46,5 @@ pub(super) fn run(render: &Render) -> anyhow::Result<ExitCode> {
 /// Stored values as numbers that are never negative.
 fn stored(frame: &Frame) -> Vec<u16> {
     let shift = if frame.grey.signed { 1 << (frame.grey.bits_stored - 1) } else { 0 };
-    frame.samples.iter().map(|&s| u16::try_from(s + shift).unwrap_or(u16::MAX)).collect()
+    frame.samples().map(|s| u16::try_from(s + shift).unwrap_or(u16::MAX)).collect()
 }

@@ -67,9 +67,9 @@ pub fn serve(arguments: &str) -> io::Result<()> {
 }
 
 fn answer(out: &mut impl Write, decoded: Result<Frame, DecodeError>) -> io::Result<()> {
-    let (header, samples) = match decoded {
-        Ok(Frame { rows, columns, samples, grey, facts }) => {
-            (Header::Frame { rows, columns, grey, facts: Box::new(facts) }, samples)
+    let (header, words) = match decoded {
+        Ok(Frame { rows, columns, words, grey, facts }) => {
+            (Header::Frame { rows, columns, grey, facts: Box::new(facts) }, words)
         }
         Err(error) => {
             let (code, text) = (error.code().to_owned(), error.to_string());
@@ -81,11 +81,9 @@ fn answer(out: &mut impl Write, decoded: Result<Frame, DecodeError>) -> io::Resu
     out.write_all(&length.to_le_bytes())?;
     out.write_all(&header)?;
     let mut cells = vec![0; PIECE * CELL];
-    for piece in samples.chunks(PIECE) {
-        // Two's complement of 16 bits holds signed and unsigned samples alike.
-        for (cell, sample) in cells.chunks_exact_mut(CELL).zip(piece) {
-            let [low, high, ..] = sample.to_le_bytes();
-            cell.copy_from_slice(&[low, high]);
+    for piece in words.chunks(PIECE) {
+        for (cell, word) in cells.as_chunks_mut().0.iter_mut().zip(piece) {
+            *cell = word.to_le_bytes();
         }
         out.write_all(&cells[..piece.len() * CELL])?;
     }
@@ -117,28 +115,23 @@ pub(super) fn read(from: &mut impl Read, limits: &config::Decode) -> io::Result<
             if pixels as u64 > limits.pixels || !(1..=16).contains(&grey.bits_stored) {
                 return Err(wrong("a frame beyond the limits"));
             }
-            let samples = samples(from, pixels, grey.signed)?;
-            Ok(Frame { rows, columns, samples, grey, facts: *facts })
+            let words = words(from, pixels)?;
+            Ok(Frame { rows, columns, words, grey, facts: *facts })
         }
     };
     Ok(Answer { jailed: jailed == JAILED, decoded })
 }
 
 /// Reads samples piece by piece: every page that is touched once more costs time.
-fn samples(from: &mut impl Read, count: usize, signed: bool) -> io::Result<Vec<i32>> {
-    let mut samples = Vec::with_capacity(count);
+fn words(from: &mut impl Read, count: usize) -> io::Result<Vec<u16>> {
+    let mut words = Vec::with_capacity(count);
     let mut cells = vec![0; PIECE * CELL];
-    while samples.len() < count {
-        let piece = &mut cells[..(count - samples.len()).min(PIECE) * CELL];
+    while words.len() < count {
+        let piece = &mut cells[..(count - words.len()).min(PIECE) * CELL];
         from.read_exact(piece)?;
-        let pairs = piece.chunks_exact(CELL).map(|pair| [pair[0], pair[1]]);
-        if signed {
-            samples.extend(pairs.map(|pair| i32::from(i16::from_le_bytes(pair))));
-        } else {
-            samples.extend(pairs.map(|pair| i32::from(u16::from_le_bytes(pair))));
-        }
+        words.extend(piece.as_chunks().0.iter().map(|cell| u16::from_le_bytes(*cell)));
     }
-    Ok(samples)
+    Ok(words)
 }
 
 /// A refusal as far as it can be shown: a code of our form and printable text.
@@ -158,8 +151,8 @@ mod tests {
 
     fn frame(signed: bool) -> Frame {
         let grey = Grey { signed, ..Grey::plain(16) };
-        let samples = if signed { vec![-32_768, -1, 0, 32_767] } else { vec![0, 1, 255, 65_535] };
-        Frame { rows: 1, columns: 4, samples, grey, facts: Facts::default() }
+        let words = vec![0, 1, 32_768, 65_535];
+        Frame { rows: 1, columns: 4, words, grey, facts: Facts::default() }
     }
 
     fn sent(decoded: Result<Frame, DecodeError>) -> Vec<u8> {

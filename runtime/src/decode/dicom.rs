@@ -30,11 +30,11 @@ pub(super) fn decode(
         return Err(DecodeError::PixelsMissing);
     }
     let layout = layout(&elements, limits)?;
-    let samples = pixels::samples(&elements, syntax, &layout)?;
+    let words = pixels::samples(&elements, syntax, &layout)?;
     Ok(Frame {
         rows: layout.rows,
         columns: layout.columns,
-        samples,
+        words,
         grey: grey::grey(&elements, &layout)?,
         facts: facts::facts(&elements),
     })

@@ -7,6 +7,7 @@
 //! repeated, because it may name a patient.
 
 pub mod child;
+mod codecs;
 pub(crate) mod deadline;
 mod decoder;
 mod dicom;
@@ -14,8 +15,10 @@ mod elements;
 mod facts;
 mod grey;
 pub(crate) mod jail;
+mod lossless;
 mod picture;
 mod pixels;
+mod rle;
 #[cfg(test)]
 mod tests;
 
@@ -41,12 +44,21 @@ pub struct Frame {
     pub rows: usize,
     /// Columns.
     pub columns: usize,
-    /// Stored samples `[rows, columns]`: masked to `grey.bits_stored`, sign-extended where signed.
-    pub samples: Vec<i32>,
+    /// Stored samples `[rows, columns]`, masked to `grey.bits_stored`; where they are signed in two's
+    /// complement, extended to 16 bits. [`Self::samples`] has them as numbers.
+    pub words: Vec<u16>,
     /// How stored samples become grey.
     pub grey: Grey,
     /// What the header says of the acquisition.
     pub facts: Facts,
+}
+
+impl Frame {
+    /// Stored samples, row by row.
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = i32> {
+        let sign = if self.grey.signed { 1 << 15 } else { 0 };
+        self.words.iter().map(move |&word| (i32::from(word) ^ sign) - sign)
+    }
 }
 
 impl fmt::Debug for Frame {

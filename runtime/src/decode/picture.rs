@@ -39,11 +39,11 @@ pub(super) fn decode(
     let (width, height) = decoder.dimensions();
     within(height.into(), width.into(), limits)?;
     let image = DynamicImage::from_decoder(decoder).map_err(corrupt)?;
-    let (samples, bits_stored) = grey(&image);
+    let (words, bits_stored) = grey(image);
     Ok(Frame {
         rows: height as usize,
         columns: width as usize,
-        samples,
+        words,
         grey: Grey::plain(bits_stored),
         facts: Facts { source: Source::Picture, ..Facts::default() },
     })
@@ -51,19 +51,21 @@ pub(super) fn decode(
 
 /// Samples and their bits: grey files as they are, colour as luma; alpha is ignored.
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not grey is colour")]
-fn grey(image: &DynamicImage) -> (Vec<i32>, u16) {
+fn grey(image: DynamicImage) -> (Vec<u16>, u16) {
     match image {
         DynamicImage::ImageLuma8(grey) => (grey.iter().map(|&v| v.into()).collect(), 8),
         DynamicImage::ImageLumaA8(grey) => (grey.pixels().map(|p| p.0[0].into()).collect(), 8),
-        DynamicImage::ImageLuma16(grey) => (grey.iter().map(|&v| v.into()).collect(), 16),
-        DynamicImage::ImageLumaA16(grey) => (grey.pixels().map(|p| p.0[0].into()).collect(), 16),
+        DynamicImage::ImageLuma16(grey) => (grey.into_raw(), 16),
+        DynamicImage::ImageLumaA16(grey) => (grey.pixels().map(|p| p.0[0]).collect(), 16),
         colour => (colour.to_rgb8().pixels().map(|p| luma(p.0)).collect(), 8),
     }
 }
 
 /// Luma as Pillow's mode `L` has it (ITU-R 601-2 in 16-bit fixed point, `Convert.c`).
-fn luma([r, g, b]: [u8; 3]) -> i32 {
-    (i32::from(r) * 19595 + i32::from(g) * 38470 + i32::from(b) * 7471 + 0x8000) >> 16
+fn luma([r, g, b]: [u8; 3]) -> u16 {
+    let sum = u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471;
+    let [.., high, low] = ((sum + 0x8000) >> 16).to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 /// Grey values of a picture to be written.
@@ -98,7 +100,7 @@ pub fn write_png(path: &Path, rows: usize, columns: usize, shades: Shades) -> io
 mod tests {
     use super::*;
 
-    fn check(image: &DynamicImage, samples: &[i32], bits: u16) {
+    fn check(image: &DynamicImage, words: &[u16], bits: u16) {
         let mut bytes = Cursor::new(Vec::new());
         image.write_to(&mut bytes, ImageFormat::Png).expect("encodes");
         let frame = crate::decode::decode(
@@ -107,7 +109,7 @@ mod tests {
             &config::DicomLimits::default(),
         )
         .expect("decodes");
-        assert_eq!((frame.samples.as_slice(), frame.grey.bits_stored), (samples, bits));
+        assert_eq!((frame.words.as_slice(), frame.grey.bits_stored), (words, bits));
         assert!(frame.facts.source == Source::Picture);
     }
 

@@ -1,50 +1,62 @@
 //! Pixel Data to stored samples.
 
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dicom_core::value::{PixelFragmentSequence, Value};
-use dicom_core::{DataElement, PrimitiveValue, VR};
+use dicom_core::VR;
 use dicom_dictionary_std::tags;
-use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use dicom_pixeldata::PixelDecoder;
 
-use super::DecodeError;
+use super::codecs::{self, Cells};
 use super::dicom::Layout;
 use super::elements::Elements;
+use super::{DecodeError, lossless, rle};
 use crate::ingest::syntax::{Pixels, TransferSyntax};
 
-/// Stored samples `[rows, columns]`, masked and sign-extended.
+/// Stored samples `[rows, columns]`, masked and sign-extended to 16 bits.
 pub(super) fn samples(
     elements: &Elements<'_>,
     syntax: TransferSyntax,
     layout: &Layout,
-) -> Result<Vec<i32>, DecodeError> {
-    let (bytes, big_endian) = if syntax.pixels != Pixels::Native {
-        (Cow::Owned(decompressed(elements, syntax, layout)?), false)
-    } else {
-        (native(elements, layout)?, elements.big_endian())
+) -> Result<Vec<u16>, DecodeError> {
+    if syntax.pixels == Pixels::Native {
+        return plain(elements, layout);
+    }
+    let fragments = elements.fragments();
+    let Some(first) = fragments.first() else { return Err(DecodeError::PixelsMissing) };
+    // PS3.5 A.4: a frame may be cut into several fragments.
+    let stream =
+        if fragments.len() > 1 { Cow::Owned(fragments.concat()) } else { Cow::Borrowed(*first) };
+    let samples = match syntax.pixels {
+        Pixels::Rle => planes(&stream, layout),
+        Pixels::Native | Pixels::Jpeg | Pixels::JpegLs | Pixels::Jpeg2000 => {
+            cells(&stream, syntax, layout)
+        }
     };
+    samples.map_err(|text| DecodeError::Corrupt { what: "compressed Pixel Data", text })
+}
+
+/// How a cell becomes a sample: PS3.5 8.1.1, its bits end at High Bit; those around it may hold
+/// overlays or rubbish.
+fn stored(layout: &Layout) -> impl Fn(u16) -> u16 + use<> {
+    let shift = layout.high_bit + 1 - layout.bits_stored;
+    let mask = u16::MAX >> (16 - layout.bits_stored);
+    let sign = if layout.signed { 1 << (layout.bits_stored - 1) } else { 0 };
+    move |cell| (((cell >> shift) & mask) ^ sign).wrapping_sub(sign)
+}
+
+/// Uncompressed Pixel Data.
+fn plain(elements: &Elements<'_>, layout: &Layout) -> Result<Vec<u16>, DecodeError> {
+    let bytes = native(elements, layout)?;
     let wanted = layout.rows * layout.columns * usize::from(layout.bits_allocated / 8);
     let Some(bytes) = bytes.get(..wanted) else {
         return Err(DecodeError::PixelsShort { expected: wanted, found: bytes.len() });
     };
-    Ok(match layout.bits_allocated {
-        8 => bytes.iter().map(|&b| stored(u16::from(b), layout)).collect(),
-        _ => {
-            let pairs = bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
-            let word =
-                |pair| if big_endian { u16::from_be_bytes(pair) } else { u16::from_le_bytes(pair) };
-            pairs.map(|pair| stored(word(pair), layout)).collect()
-        }
+    let stored = stored(layout);
+    let pairs = bytes.as_chunks().0.iter();
+    Ok(match (layout.bits_allocated, elements.big_endian()) {
+        (8, _) => bytes.iter().map(|&byte| stored(byte.into())).collect(),
+        (_, true) => pairs.map(|pair| stored(u16::from_be_bytes(*pair))).collect(),
+        (_, false) => pairs.map(|pair| stored(u16::from_le_bytes(*pair))).collect(),
     })
-}
-
-/// PS3.5 8.1.1: a sample's bits end at High Bit; those around it may hold overlays or rubbish.
-fn stored(cell: u16, layout: &Layout) -> i32 {
-    let bits = i32::from(layout.bits_stored);
-    let value = (i32::from(cell) >> (i32::from(layout.high_bit) + 1 - bits)) & ((1 << bits) - 1);
-    if layout.signed && value >> (bits - 1) == 1 { value - (1 << bits) } else { value }
 }
 
 /// Uncompressed Pixel Data where it stands.
@@ -57,86 +69,66 @@ fn native<'a>(elements: &Elements<'a>, layout: &Layout) -> Result<Cow<'a, [u8]>,
     Ok(Cow::Borrowed(bytes))
 }
 
-/// Compressed Pixel Data, by a codec of the registry on an object that holds nothing but pixels.
-fn decompressed(
-    elements: &Elements<'_>,
-    syntax: TransferSyntax,
-    layout: &Layout,
-) -> Result<Vec<u8>, DecodeError> {
-    let corrupt = |text: String| DecodeError::Corrupt { what: "compressed Pixel Data", text };
-    let fragments = elements.fragments();
-    if fragments.is_empty() {
-        return Err(DecodeError::PixelsMissing);
-    }
-    if syntax.pixels == Pixels::Rle {
-        let expected = u32::from(layout.bits_allocated / 8);
-        let found = fragments.first().and_then(|f| rle_segments(f));
-        if found != Some(expected) {
-            return Err(corrupt(format!("expected {expected} RLE segments, found {found:?}")));
+/// RLE.
+fn planes(stream: &[u8], layout: &Layout) -> Result<Vec<u16>, String> {
+    let count = usize::from(layout.bits_allocated / 8);
+    let planes = rle::planes(stream, count, layout.rows * layout.columns)?;
+    let stored = stored(layout);
+    Ok(match planes.as_slice() {
+        [high, low] => {
+            let pairs = high.iter().zip(low);
+            pairs.map(|(&high, &low)| stored(u16::from_be_bytes([high, low]))).collect()
         }
+        planes => planes.iter().flatten().map(|&byte| stored(byte.into())).collect(),
+    })
+}
+
+/// The JPEG family: the size is believed only after the stream's own header was compared with it.
+fn cells(stream: &[u8], syntax: TransferSyntax, layout: &Layout) -> Result<Vec<u16>, String> {
+    let expected = (layout.rows, layout.columns);
+    let header = if syntax.pixels == Pixels::Jpeg2000 {
+        jpeg_2000_size(stream).map(|size| (SIZ, size))
     } else {
-        let expected = (layout.rows, layout.columns);
-        let size = if syntax.pixels == Pixels::Jpeg2000 { jpeg_2000_size } else { jpeg_size };
-        let found = fragments.first().and_then(|f| size(f));
-        if found != Some(expected) {
-            return Err(corrupt(format!(
+        jpeg_header(stream)
+    };
+    let process = match header {
+        Some((process, size)) if size == expected => process,
+        found => {
+            let found = found.map(|(_, size)| size);
+            return Err(format!(
                 "expected a JPEG of {expected:?} rows and columns, found {found:?}"
-            )));
+            ));
         }
+    };
+    let cells = match (syntax.pixels, process) {
+        (Pixels::Jpeg2000, _) => codecs::jpeg_2000(stream)?,
+        (Pixels::JpegLs, _) => codecs::jpeg_ls(stream)?,
+        (_, SOF_LOSSLESS) => Cells::Words(lossless::decode(stream, expected)?),
+        _ => codecs::jpeg(stream)?,
+    };
+    let wanted = layout.rows * layout.columns;
+    if cells.len() != wanted {
+        return Err(format!("expected {wanted} samples, found {}", cells.len()));
     }
-    let object = object(&fragments, layout)
-        .with_meta(
-            FileMetaTableBuilder::new()
-                .transfer_syntax(syntax.uid)
-                .media_storage_sop_class_uid("")
-                .media_storage_sop_instance_uid(""),
-        )
-        .map_err(|_| corrupt("expected a file meta table, found none".into()))?;
-    // Codecs are other people's code on untrusted bytes: some panic on a short segment.
-    let decoded =
-        catch_unwind(AssertUnwindSafe(|| object.decode_pixel_data().map(|p| p.data().to_vec())));
-    match decoded {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => {
-            Err(corrupt("expected a stream that its codec decodes, found another".into()))
+    let stored = stored(layout);
+    Ok(match cells {
+        Cells::Bytes(cells) => cells.into_iter().map(|cell| stored(cell.into())).collect(),
+        Cells::Words(mut cells) => {
+            cells.iter_mut().for_each(|cell| *cell = stored(*cell));
+            cells
         }
-        Err(_) => Err(corrupt(
-            "expected a stream that its codec decodes, found one that it breaks on".into(),
-        )),
-    }
+    })
 }
 
-fn object(fragments: &[&[u8]], layout: &Layout) -> InMemDicomObject {
-    let short = |tag, number: u16| DataElement::new(tag, VR::US, PrimitiveValue::from(number));
-    let text = |tag, vr, text: &str| DataElement::new(tag, vr, PrimitiveValue::from(text));
-    let size = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    let fragments: Vec<Vec<u8>> = fragments.iter().map(|f| f.to_vec()).collect();
-    let pixels: Value<InMemDicomObject, Vec<u8>> =
-        PixelFragmentSequence::new(Vec::<u32>::new(), fragments).into();
-    InMemDicomObject::from_element_iter([
-        short(tags::SAMPLES_PER_PIXEL, 1),
-        text(tags::PHOTOMETRIC_INTERPRETATION, VR::CS, "MONOCHROME2"),
-        text(tags::NUMBER_OF_FRAMES, VR::IS, "1"),
-        short(tags::ROWS, size(layout.rows)),
-        short(tags::COLUMNS, size(layout.columns)),
-        short(tags::BITS_ALLOCATED, layout.bits_allocated),
-        short(tags::BITS_STORED, layout.bits_stored),
-        short(tags::HIGH_BIT, layout.high_bit),
-        short(tags::PIXEL_REPRESENTATION, u16::from(layout.signed)),
-        DataElement::new(tags::PIXEL_DATA, VR::OB, pixels),
-    ])
-}
+/// Marker of a lossless frame (ISO/IEC 10918-1 table B.1, SOF3).
+const SOF_LOSSLESS: u8 = 0xc3;
 
-/// Segments of a frame by its RLE header of 64 bytes (PS3.5 G.5), of grey one for each byte of a
-/// sample (G.2); found before the codec reserves memory for as many.
-fn rle_segments(frame: &[u8]) -> Option<u32> {
-    let header: &[u8; 64] = frame.first_chunk()?;
-    Some(u32::from_le_bytes(*header.first_chunk()?))
-}
+/// Marker of a JPEG 2000 image's size (ISO/IEC 15444-1 table A.2).
+const SIZ: u8 = 0x51;
 
-/// Rows and columns of a JPEG's or JPEG-LS' frame header (ISO/IEC 10918-1 B.2.2), found before a codec
-/// reserves memory for them.
-fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
+/// A JPEG's or JPEG-LS' frame header (ISO/IEC 10918-1 B.2.2): marker, and rows and columns, found
+/// before a codec reserves memory for them.
+fn jpeg_header(stream: &[u8]) -> Option<(u8, (usize, usize))> {
     let mut rest = stream.strip_prefix(&[0xff, 0xd8])?;
     loop {
         let [0xff, marker, l0, l1, ..] = *rest else { return None };
@@ -147,10 +139,8 @@ fn jpeg_size(stream: &[u8]) -> Option<(usize, usize)> {
         // SOF0 to SOF15 but for DHT, JPG and DAC, which stand between them; and SOF55, JPEG-LS.
         if matches!(marker, 0xc0..=0xcf | 0xf7) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
             let [y0, y1, x0, x1] = *rest.get(5..9)? else { return None };
-            return Some((
-                u16::from_be_bytes([y0, y1]).into(),
-                u16::from_be_bytes([x0, x1]).into(),
-            ));
+            let side = |bytes| usize::from(u16::from_be_bytes(bytes));
+            return Some((marker, (side([y0, y1]), side([x0, x1]))));
         }
         rest = rest.get(2 + usize::from(u16::from_be_bytes([l0, l1]))..)?;
     }

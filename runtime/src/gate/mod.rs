@@ -275,7 +275,7 @@ mod tests {
     use crate::decode::Grey;
 
     fn frame(facts: Facts) -> Frame {
-        Frame { rows: 0, columns: 0, samples: Vec::new(), grey: Grey::plain(8), facts }
+        Frame { rows: 0, columns: 0, words: Vec::new(), grey: Grey::plain(8), facts }
     }
 
     fn chest() -> Facts {

@@ -11,14 +11,14 @@ use crate::decode::{Frame, Function, Grey, Lut, Modality, Voi, Window};
 pub fn render(frame: &Frame) -> Picture {
     let (least, table) = table(&frame.grey);
     let last = table.len() - 1;
-    let grey_of = |&sample: &i32| {
-        let index = usize::try_from(i64::from(sample) - i64::from(least)).unwrap_or(0);
+    let grey_of = |sample: i32| {
+        let index = usize::try_from(sample - least).unwrap_or(0);
         table[index.min(last)]
     };
     Picture {
         rows: frame.rows,
         columns: frame.columns,
-        pixels: frame.samples.iter().map(grey_of).collect(),
+        pixels: frame.samples().map(grey_of).collect(),
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
         let frame = Frame {
             rows: 1,
             columns: samples.len(),
-            samples: samples.to_vec(),
+            words: samples.iter().map(|s| (s & 0xffff).try_into().expect("16 bits")).collect(),
             grey,
             facts: Facts::default(),
         };
