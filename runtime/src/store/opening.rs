@@ -18,11 +18,11 @@ const MARK: &[u8] = b"version";
 /// Folder of the store under the storage path.
 const FOLDER: &str = "store";
 
-/// Bytes of a segment of sled's file, the most that sled takes. A page of more than a quarter of it
-/// goes to a file of its own, which sled never syncs: after a power cut the page is gone and the
-/// store cannot be read. A page holds up to 16 values and 10 changes, each within
-/// `VALUE_BYTES_MAX`: 2.6 MB.
-const SEGMENT: usize = 1 << 24;
+/// Bytes of a segment of sled's file. A page of more than a quarter of it goes to a file of its own,
+/// which sled never syncs: after a power cut the page is gone and the store cannot be read. A page
+/// holds up to 16 values and 10 changes, each within `VALUE_BYTES_MAX`: 1.95 MB. Not more than that
+/// takes, because sled keeps up to two segments in memory.
+const SEGMENT: usize = 1 << 23;
 
 /// Free bytes without which a store that cannot be opened is not called damaged: sled writes
 /// whole segments, and a snapshot at its start.
