@@ -5,6 +5,7 @@
 //! something else is. Every reason has a code that only grows.
 
 mod anatomy;
+mod field;
 mod template;
 
 use serde::{Deserialize, Serialize};
@@ -81,17 +82,22 @@ const CONTRAST_MIN: f64 = 8.0;
 pub fn judge(frame: &Frame, picture: &Picture, policy: &config::Gate) -> Judgement {
     let facts = &frame.facts;
     let [chest, polarity] = anatomy(picture, facts);
-    let checks = vec![
+    let size = size(picture);
+    // Asked only where there is a chest whose edges could be missed.
+    let passed = [&size, &chest, &polarity].iter().all(|c| c.outcome == Outcome::Pass);
+    let field = passed.then(|| field(picture));
+    let mut checks = vec![
         modality(facts, policy),
         body_part(facts),
         view(facts, policy),
         age(facts, policy),
         exposure(facts),
-        size(picture),
+        size,
         contrast(picture),
         chest,
         polarity,
     ];
+    checks.extend(field);
     Judgement { accept: checks.iter().all(|c| c.outcome != Outcome::Fail), checks }
 }
 
@@ -226,6 +232,21 @@ fn anatomy(picture: &Picture, facts: &Facts) -> [Check; 2] {
         check("chest", outcome, (outcome != Outcome::Pass).then_some(unlike)),
         check("polarity", polarity, negative.then_some(false_greys)),
     ]
+}
+
+/// Does the field of view take in all of both lungs?
+fn field(picture: &Picture) -> Check {
+    let edges: Vec<&str> = field::clipped(picture).into_iter().map(field::Edge::name).collect();
+    if edges.is_empty() {
+        return check("field", Outcome::Pass, None);
+    }
+    let detail = format!(
+        "expected both lungs within the picture, found one that may be cut off at the {}, or is not to be seen there",
+        edges.join(" and the ")
+    );
+    // DICOM CID 6135.
+    let code = Code { system: "DCM".into(), code: "111209".into(), display: "Positioning".into() };
+    Check { code: Some(code), ..check("field", Outcome::Warn, Some(detail)) }
 }
 
 /// Deviation index beyond which an exposure is far from what was aimed at (IEC 62494-1; AAPM
