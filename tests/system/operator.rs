@@ -44,6 +44,29 @@ fn send(site: &Site, seed: u64) -> u16 {
 }
 
 #[test]
+fn whoever_holds_the_pages_open_does_so_for_a_while_only() {
+    let broker = Broker::start();
+    let site = Site::new(broker.port, "");
+    let limits = [("CLEARFILM__HTTP__CONNECTIONS", "2"), ("CLEARFILM__HTTP__TIMEOUT", "1s")];
+    let (_daemon, pages, _) = run(&site, &limits);
+    wait_until("a page", || get(pages, "/healthz").0 == 200);
+    // Each takes a place and never ends its header; the last two wait for a place themselves.
+    let slow: Vec<TcpStream> = (0..4)
+        .map(|_| {
+            let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, pages)).expect("connected");
+            socket.write_all(b"GET / HTTP/1.1\r\nX: ").expect("begun");
+            socket
+        })
+        .collect();
+    assert_eq!(get(pages, "/healthz").0, 200);
+    for mut socket in slow {
+        let mut rest = Vec::new();
+        // Closed, by whatever means.
+        assert!(socket.read_to_end(&mut rest).is_err() || rest.is_empty(), "{rest:?}");
+    }
+}
+
+#[test]
 fn pages_and_metrics_say_how_the_unit_is_doing() {
     let broker = Broker::start();
     let site = Site::new(broker.port, "");

@@ -162,7 +162,8 @@ impl Default for Mqtt {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".into() }
+        // A page takes milliseconds: the time is for a slow peer, and so is the room for others.
+        Self { listen: "127.0.0.1:8080".into(), connections: 32, timeout: Duration::from_secs(10) }
     }
 }
 

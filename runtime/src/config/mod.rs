@@ -159,6 +159,11 @@ impl Config {
         for (key, time) in [("decode.cpu", self.decode.cpu), ("decode.wall", self.decode.wall)] {
             check(time.as_secs() > 0, format!("{key}: expected at least 1s, found {time:?}"));
         }
+        check(self.http.connections > 0, "http.connections: expected at least 1, found 0".into());
+        check(
+            !self.http.timeout.is_zero(),
+            "http.timeout: expected more than no time, found 0s".into(),
+        );
         for (key, address) in
             [("http.listen", &self.http.listen), ("telemetry.metrics", &self.telemetry.metrics)]
         {

@@ -367,6 +367,11 @@ pub enum Phi {
 pub struct Http {
     /// Address and port; empty: none.
     pub listen: String,
+    /// Connections at once, of each port with pages or metrics; others wait.
+    pub connections: usize,
+    /// The most that a connection takes, from its first byte to its last.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
 }
 
 /// Logs and metrics.

@@ -87,7 +87,8 @@ pub(super) async fn pages(
     ] {
         // The configuration was checked: what does not parse is empty.
         if let Ok(address) = address.parse() {
-            let page = web::serve(key, address, pages, stopped.clone()).await?;
+            let page =
+                web::serve(key, address, pages, config.http.clone(), stopped.clone()).await?;
             tasks.push(tokio::spawn(page));
         }
     }

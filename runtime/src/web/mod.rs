@@ -2,6 +2,7 @@
 //! socket that only its own user can open, what an operator may ask of it.
 
 mod control;
+mod listen;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::config;
 use crate::health::Health;
 use crate::id::ExamKey;
 use crate::publish::SCHEMAS;
@@ -89,18 +91,17 @@ pub async fn serve(
     key: &'static str,
     address: SocketAddr,
     pages: Router,
+    limits: config::Http,
     mut stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()> + Send + use<>, WebError> {
     let failed = |source| WebError::Port { key, address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     tracing::info!(%address, key, "pages");
     Ok(async move {
-        let stopped = async move {
+        tokio::select! {
+            () = listen::connections(listener, pages, limits) => {}
             // Gone is stopped too.
-            drop(stop.wait_for(|stop| *stop).await);
-        };
-        if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, key, "pages ended");
+            _ = stop.wait_for(|stop| *stop) => {}
         }
     })
 }
