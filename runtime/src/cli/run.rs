@@ -22,8 +22,29 @@ pub(super) fn run(configured: &Configured) -> anyhow::Result<ExitCode> {
         }
     };
     log::start(&config.telemetry)?;
+    few_arenas();
     serve(config)
 }
+
+/// Arenas of the allocator. glibc makes eight a core, and memory that threads free in each other's
+/// stays where it is: after 2,000 images the daemon is 112 MB large with 16 arenas, 102 MB with 2.
+#[cfg(target_env = "gnu")]
+const ARENAS: i32 = 2;
+
+/// Before the first thread, so that memory stays flat over days.
+#[cfg(target_env = "gnu")]
+fn few_arenas() {
+    #[expect(unsafe_code, reason = "no safe wrapper; an allocator that declines stays as it is")]
+    // SAFETY: sets a number of the allocator; no other thread runs yet.
+    let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    if set == 0 {
+        tracing::debug!("the allocator keeps its number of arenas");
+    }
+}
+
+/// Other allocators have no arenas that grow in number.
+#[cfg(not(target_env = "gnu"))]
+fn few_arenas() {}
 
 fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let appliance = match Appliance::open(config, Arc::new(SystemClock)) {

@@ -43,13 +43,13 @@ pub(super) fn squares(picture: &Picture) -> Vec<Option<f64>> {
     let side = picture.rows.max(picture.columns).max(1);
     let (top, left) = ((side - picture.rows) / 2, (side - picture.columns) / 2);
     let square = |at: usize| at * SIDE / side;
+    let across: Vec<usize> = (0..picture.columns).map(|column| square(column + left)).collect();
     let (mut sums, mut counts) = (vec![0_u64; SIDE * SIDE], vec![0_u64; SIDE * SIDE]);
     for (row, line) in picture.pixels.chunks_exact(picture.columns.max(1)).enumerate() {
         let base = square(row + top) * SIDE;
-        for (column, &grey) in line.iter().enumerate() {
-            let index = base + square(column + left);
-            sums[index] += u64::from(grey);
-            counts[index] += 1;
+        for (&column, &grey) in across.iter().zip(line) {
+            sums[base + column] += u64::from(grey);
+            counts[base + column] += 1;
         }
     }
     let half = (side as u64 * side as u64) / (2 * (SIDE * SIDE) as u64);
