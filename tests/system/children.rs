@@ -48,7 +48,7 @@ fn decoded(program: Program, limits: &config::Decode) -> Result<(usize, usize), 
 fn a_decode_child_gives_the_frame_or_the_reason_why_it_died() {
     let limits = config::Decode { wall: Duration::from_secs(2), ..config::Decode::default() };
     assert_eq!(decoded(real_child(), &limits).expect("decodes"), (2500, 2048));
-    let little = config::Decode { memory: bytesize::ByteSize::mib(80), ..limits.clone() };
+    let little = config::Decode { memory: bytesize::ByteSize::mib(66), ..limits.clone() };
     let cases = [
         (real_child(), &little, "decode-memory"),
         (script("kill -9 $$"), &limits, "decode-killed"),

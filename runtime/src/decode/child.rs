@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use super::decoder::OUT_OF_MEMORY;
 use super::grey::Grey;
 use super::{DecodeError, Facts, Frame, jail};
 use crate::config::{self, DicomLimits};
@@ -57,7 +58,11 @@ pub fn serve(arguments: &str) -> io::Result<()> {
     }
     let mut bytes = Vec::new();
     let most = limits.decode.inflated.as_u64();
-    io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let read = io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut bytes);
+    if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::OutOfMemory) {
+        writeln!(io::stderr(), "{OUT_OF_MEMORY} the object failed")?;
+    }
+    read?;
     let decoded = super::decode(&bytes, &limits.decode, &limits.structure);
     drop(bytes);
     let mut out = io::stdout().lock();

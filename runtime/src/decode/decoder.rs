@@ -38,8 +38,8 @@ const COMPLAINTS_MAX: u64 = 4096;
 /// Bytes of a pipe: the most that Linux gives to a user without further rights.
 const PIPE: usize = 1 << 20;
 
-/// What Rust's allocator says before it ends the process.
-const OUT_OF_MEMORY: &str = "memory allocation of";
+/// What Rust's allocator says before it ends the process, and a child that cannot hold its object.
+pub(super) const OUT_OF_MEMORY: &str = "memory allocation of";
 
 /// Decodes untrusted files, each in a child process of its own.
 pub struct Decoder {

@@ -143,13 +143,17 @@ fn difference(writer: &mut Writer, modulo: i32, lengths: &[u8; 17]) {
 
 /// Samples that go up and down by all that fits, and by little.
 fn samples(precision: u32, seed: u64) -> Vec<u16> {
-    use rand::RngExt as _;
-    use rand::SeedableRng as _;
-    let mut random = rand_pcg::Pcg64Mcg::seed_from_u64(seed);
+    // Knuth's linear congruential generator; its high bits are random enough.
+    let mut state = seed;
+    let mut random = move || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u16::try_from(state >> 48).expect("16 bits")
+    };
     let greatest = u16::MAX >> (16 - precision);
     (0..ROWS * COLUMNS)
         .map(|at| match at % 4 {
-            0 => random.random_range(0..=greatest),
+            0 => random() & greatest,
             1 => greatest,
             2 => 0,
             _ => greatest / 2,
