@@ -166,6 +166,10 @@ pub(crate) fn walk(
             }
             _ => {}
         }
+        // Pixels mostly stand last. That they are whole is known by now: to skip is to read.
+        if open.is_empty() && bytes.end == end {
+            return Ok(());
+        }
         token.skip().map_err(|_| StructureError::Malformed { expected: "a whole value", at })?;
         at = bytes.end;
     }
