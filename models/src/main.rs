@@ -1,7 +1,9 @@
-//! `clearfilm-models`: seals a bundle folder and verifies that it runs.
+//! `clearfilm-models`: trains dictionaries, seals a bundle folder and verifies that it runs.
 //!
-//! Making a bundle is the work of `models/train`; what it wrote is hashed and checked here, by the
-//! code that the device will load it with.
+//! Making the demo bundle is the work of `models/train`; what it wrote is hashed and checked here,
+//! by the code that the device will load it with.
+
+mod cli;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,7 +19,7 @@ use clearfilm::encode;
 use clearfilm::id::Digest;
 use clearfilm::selftest::{self, SelftestError};
 
-/// The workshop's last step: seal a bundle and verify it.
+/// The workshop: from embeddings to a sealed bundle.
 #[derive(Debug, Parser)]
 #[command(name = "clearfilm-models", version)]
 struct Arguments {
@@ -27,6 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Train a sparse autoencoder on embeddings; cut off, it goes on where it was.
+    Train(cli::train::Train),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
     Seal {
         /// Bundle folder.
@@ -42,11 +46,16 @@ enum Verb {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Train(train) => train.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
-    }
+    };
+    done.unwrap_or_else(|error| {
+        anstream::eprintln!("clearfilm-models: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn seal(folder: &Path) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,3 @@
+//! The verbs that do more than one call.
+
+pub(crate) mod train;

@@ -1,0 +1,90 @@
+//! The verb `train`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use clearfilm_models::export::{file, fold};
+use clearfilm_models::recipe::Recipe;
+use clearfilm_models::run::{Trained, run};
+use clearfilm_models::samples::Samples;
+
+/// Train a sparse autoencoder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Written to the folder: checkpoint.safetensors after every epoch, and at the end sae.safetensors as
+a bundle carries it (fp32, thresholds, centring folded in) and run.json with what was measured.
+Same recipe, samples and vector width of the CPU: same bytes, with any number of threads.")]
+pub(crate) struct Train {
+    /// Recipe (TOML).
+    #[arg(short, long, value_name = "FILE")]
+    recipe: PathBuf,
+    /// Samples to train on (safetensors).
+    #[arg(short, long, value_name = "FILE")]
+    samples: PathBuf,
+    /// Samples of other patients, to measure on.
+    #[arg(long, value_name = "FILE")]
+    held_out: PathBuf,
+    /// The tensor [n, d] in both.
+    #[arg(long, value_name = "NAME", default_value = "embedding")]
+    tensor: String,
+    /// Folder to write to; made if it is missing.
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Threads; 0: as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl Train {
+    pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
+        let text = fs::read_to_string(&self.recipe)
+            .with_context(|| format!("reading {}", self.recipe.display()))?;
+        let recipe: Recipe =
+            toml::from_str(&text).with_context(|| format!("reading {}", self.recipe.display()))?;
+        let read = |file: &Path| Samples::read(file, &self.tensor);
+        let samples = [read(&self.samples)?, read(&self.held_out)?];
+        fs::create_dir_all(&self.out)
+            .with_context(|| format!("making folder {}", self.out.display()))?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
+        let checkpoint = self.out.join("checkpoint.safetensors");
+        let trained = pool.install(|| {
+            run(recipe, samples, &checkpoint, |epoch, epochs| {
+                anstream::println!(
+                    "epoch {} of {epochs}: loss {:.5}, held-out FVU {:.5}, dead {}",
+                    epoch.epoch,
+                    epoch.loss,
+                    epoch.fvu,
+                    epoch.dead
+                );
+            })
+        })?;
+        self.write(&trained)
+    }
+
+    fn write(&self, trained: &Trained) -> anyhow::Result<ExitCode> {
+        let outcome = &trained.outcome;
+        let kind = &outcome.recipe.select;
+        let sae = fold(&trained.weights, kind, &trained.thresholds, &trained.normaliser);
+        let write = |name: &str, bytes: &[u8]| {
+            let path = self.out.join(name);
+            fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
+        };
+        write("sae.safetensors", &file(&sae)?)?;
+        write("run.json", serde_json::to_string_pretty(outcome)?.as_bytes())?;
+        let measured = &outcome.held_out;
+        anstream::println!(
+            "epoch {}: held-out FVU {:.5}, L0 {:.2} of {} ({:.3} %), dead {:.2} %, rare {:.2} %",
+            outcome.best,
+            measured.fvu,
+            measured.l0,
+            outcome.recipe.latents,
+            100.0 * measured.l0_rate,
+            100.0 * measured.dead,
+            100.0 * measured.rare
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,15 @@
+//! The workshop: from embeddings of radiographs to a dictionary that a bundle can carry.
+//!
+//! Modules stand in the order of the data, and each looks only at those above it.
+
+pub mod kernel;
+pub mod samples;
+pub mod normalise;
+pub mod recipe;
+pub mod train;
+pub mod start;
+pub mod synthetic;
+pub mod measure;
+pub mod export;
+pub mod checkpoint;
+pub mod run;

@@ -1,0 +1,237 @@
+//! What the trainer finds where it is known what there is to find.
+#![expect(clippy::print_stdout, reason = "what was found is worth reading")]
+
+use clearfilm_models::measure::measure;
+use clearfilm_models::normalise::Normaliser;
+use clearfilm_models::recipe::{Dead, GatedForm, Kind, Loss, Optimiser, Recipe, Schedule, Start};
+use clearfilm_models::run::{RunError, Trained, run};
+use clearfilm_models::samples::Samples;
+use clearfilm_models::start;
+use clearfilm_models::synthetic::{Planted, recovered};
+use clearfilm_models::train::{Selection, Trainer};
+
+use clearfilm::id::Digest;
+
+/// Samples to train on, and as many again to measure on.
+const COUNT: usize = 8192;
+
+/// A row counts as a planted direction from here on.
+const CLOSE: f32 = 0.9;
+
+/// 96 directions in 64 dimensions, 3 in a sample.
+fn planted() -> Planted {
+    Planted { d: 64, features: 96, active: 3.0, power: 0.0, gamma: 1.0, noise: 0.02, seed: 3 }
+}
+
+fn recipe(select: Kind) -> Recipe {
+    let squares = matches!(select, Kind::Standard { .. } | Kind::Gated { .. });
+    Recipe {
+        latents: 128,
+        select,
+        loss: if squares { Loss::Squares } else { Loss::Variance },
+        seed: 1,
+        batch: 256,
+        epochs: 30,
+        start: Start::Tied,
+        schedule: Schedule { rate: 2e-3, warm_up: 50, ..Schedule::default() },
+        optimiser: Optimiser { average: 0.99, ..Optimiser::default() },
+        dead: Dead::default(),
+    }
+}
+
+fn trained(recipe: Recipe) -> (Trained, f64) {
+    let planted = planted();
+    let drawn = planted.draw(2 * COUNT);
+    let (train, held_out) = drawn.samples.split_at(COUNT * planted.d);
+    let samples = |values: &[f32]| Samples {
+        d: planted.d,
+        values: values.to_vec(),
+        digest: Digest::of(b"drawn"),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let checkpoint = folder.path().join("checkpoint.safetensors");
+    let trained = run(recipe, [samples(train), samples(held_out)], &checkpoint, |_, _| {});
+    let trained = trained.expect("trained");
+    let rows: Vec<&[f32]> =
+        (0..trained.weights.latents()).map(|l| trained.weights.w_dec(l)).collect();
+    let share = recovered(&drawn.directions, &rows, planted.d, CLOSE);
+    let held_out = &trained.outcome.held_out;
+    println!(
+        "recovered {share:.2}, FVU {:.4}, L0 {:.2}, dead {:.3}",
+        held_out.fvu, held_out.l0, held_out.dead
+    );
+    (trained, share)
+}
+
+/// The kind finds the planted directions; without what makes it itself it does not.
+fn check(whole: Kind, without: Kind) {
+    let (found, share) = trained(recipe(whole));
+    assert!(share >= 0.8, "recovered {share}");
+    assert!(found.outcome.held_out.fvu < 0.2, "{:?}", found.outcome.held_out);
+    assert!(found.outcome.held_out.l0 < 8.0, "{:?}", found.outcome.held_out);
+    let (lost, share) = trained(recipe(without));
+    let fvu = lost.outcome.held_out.fvu;
+    assert!(share < 0.5 || fvu > 0.5, "recovered {share}, FVU {fvu} without what makes it");
+}
+
+#[test]
+fn standard_finds_planted_directions_and_not_without_its_l1_term() {
+    let with = |l1| Kind::Standard { l1, l1_warm_up: 100 };
+    check(with(3.0), with(0.0));
+}
+
+#[test]
+fn gated_finds_planted_directions_and_not_without_its_gate_loss() {
+    let with = |gate_loss| Kind::Gated {
+        sparsity: 4.0,
+        sparsity_warm_up: 100,
+        form: GatedForm::UnitNorm,
+        gate_loss,
+    };
+    check(with(1.0), with(0.0));
+}
+
+#[test]
+fn gated_with_decoder_norms_finds_planted_directions_and_not_without_its_gate_loss() {
+    let with = |gate_loss| Kind::Gated {
+        sparsity: 4.0,
+        sparsity_warm_up: 100,
+        form: GatedForm::DecoderNorm,
+        gate_loss,
+    };
+    check(with(1.0), with(0.0));
+}
+
+#[test]
+fn top_k_finds_planted_directions_and_not_without_its_selection() {
+    check(Kind::TopK { k: 3 }, Kind::TopK { k: 128 });
+}
+
+#[test]
+fn batch_top_k_finds_planted_directions_and_not_without_its_selection() {
+    check(Kind::BatchTopK { k: 3 }, Kind::BatchTopK { k: 128 });
+}
+
+#[test]
+fn matryoshka_puts_frequent_directions_first_and_not_without_its_prefix_loss() {
+    let first = 24;
+    let with = |prefixes: Vec<usize>| Kind::MatryoshkaBatchTopK { k: 3, prefixes };
+    let alone = |kind: Kind| {
+        let (found, share) = trained(recipe(kind.clone()));
+        assert!(share >= 0.7, "recovered {share}");
+        let mut weights = found.weights;
+        let drawn = planted().draw(COUNT);
+        let mut samples = drawn.samples;
+        found.normaliser.apply(&mut samples);
+        for latent in first..weights.latents() {
+            weights.record_mut(latent).fill(0.0);
+        }
+        measure(&weights, &Selection::Trained(&kind), &samples).fvu
+    };
+    let (nested, flat) = (alone(with(vec![first, 128])), alone(with(vec![128])));
+    println!("first {first} alone: FVU {nested:.3} with, {flat:.3} without");
+    assert!(nested < 0.85 * flat, "{nested} {flat}");
+}
+
+#[test]
+fn a_run_that_was_cut_off_goes_on_to_the_same_bytes_with_any_number_of_threads() {
+    let planted = planted();
+    let drawn = planted.draw(2048);
+    let samples = || {
+        let values = drawn.samples.clone();
+        [0, 1].map(|_| Samples {
+            d: planted.d,
+            values: values.clone(),
+            digest: Digest::of(b"drawn"),
+        })
+    };
+    let recipe =
+        Recipe { epochs: 6, ..recipe(Kind::MatryoshkaBatchTopK { k: 3, prefixes: vec![24, 128] }) };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let with = |threads: usize, name: &str, stop: Option<u64>| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let unwound = std::panic::catch_unwind(|| {
+                run(recipe.clone(), samples(), &file(name), |epoch, _| {
+                    // Cut off before the epoch is kept.
+                    assert!(Some(epoch.epoch) != stop, "cut off");
+                })
+            });
+            assert_eq!(unwound.is_err(), stop.is_some());
+        });
+        std::fs::read(file(name)).expect("a checkpoint")
+    };
+    let whole = with(1, "whole", None);
+    let cut = with(2, "cut", Some(4));
+    assert!(cut != whole);
+    assert!(with(3, "cut", None) == whole);
+}
+
+#[test]
+fn a_checkpoint_of_another_recipe_is_refused_by_name() {
+    let drawn = planted().draw(512);
+    let samples = || {
+        [0, 1].map(|_| Samples {
+            d: 64,
+            values: drawn.samples.clone(),
+            digest: Digest::of(b"drawn"),
+        })
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("checkpoint.safetensors");
+    let short = Recipe { epochs: 1, ..recipe(Kind::TopK { k: 3 }) };
+    run(short.clone(), samples(), &file, |_, _| {}).expect("trained");
+    let other = run(Recipe { seed: 9, ..short }, samples(), &file, |_, _| {});
+    assert!(matches!(&other, Err(RunError::Checkpoint(_))), "{other:?}");
+    assert!(
+        other.expect_err("refused").to_string().contains("expected a checkpoint of this recipe")
+    );
+}
+
+/// The fixed set on which dictionaries that are not centred lose their latents.
+#[test]
+fn centred_samples_leave_no_latent_dead_and_others_do() {
+    let (batch, epochs) = (512, 20);
+    let drawn = Planted::DEAD.draw(16_384);
+    let d = Planted::DEAD.d;
+    let recipe = Recipe {
+        latents: 2048,
+        select: Kind::TopK { k: 16 },
+        loss: Loss::Variance,
+        seed: 0,
+        batch,
+        epochs,
+        start: Start::Tied,
+        schedule: Schedule { k_from: 1.0, ..Schedule::default() },
+        optimiser: Optimiser { average: 0.0, ..Optimiser::default() },
+        dead: Dead { auxiliary: 0.0, reseed_every: 0, ..Dead::default() },
+    };
+    let dead = |centred: bool| {
+        let mut samples = drawn.samples.clone();
+        let (normaliser, offset) = Normaliser::of(&samples, d).expect("of samples");
+        assert!((offset.gamma - 3.0).abs() < 0.3, "{offset:?}");
+        let mut weights = if centred {
+            normaliser.apply(&mut samples);
+            start::weights(&recipe, &samples, d)
+        } else {
+            samples.iter_mut().for_each(|x| *x *= normaliser.scale);
+            start::weights(&recipe, &samples, d)
+        };
+        if !centred {
+            weights.b_dec.fill(0.0);
+        }
+        let mut trainer = Trainer::new(recipe.clone(), weights, 16_384);
+        for _ in 0..epochs {
+            for rows in samples.chunks_exact(batch * d) {
+                trainer.step(rows).expect("a step");
+            }
+        }
+        let kind = recipe.select.clone();
+        measure(trainer.weights(), &Selection::Trained(&kind), &samples).dead
+    };
+    let (centred, control) = (dead(true), dead(false));
+    println!("dead: {centred:.4} centred, {control:.4} not");
+    assert!(centred <= 0.005, "{centred}");
+    assert!(control > 0.5, "{control}");
+}
