@@ -1,26 +1,20 @@
 //! Dense arithmetic of the trainer, and the one door to the crates that do it.
 //!
-//! Everything here works on rows of fp32 in row-major order. What a function gives depends on its
-//! arguments and on the vector width of the CPU, never on how many threads are at work.
+//! Everything here works on rows of fp32 in row-major order. Functions on rows are compiled once
+//! for each width of vectors and give the same bits on all of them; a matrix product's bits depend
+//! on the CPU. Nothing depends on how many threads are at work.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use multiversion::multiversion;
 
 /// Partial sums that a dot product keeps: four registers of the widest vectors (AVX-512), so that
 /// additions do not wait for each other.
 const LANES: usize = 64;
 
-/// Runs work with the widest vectors that this CPU has.
-///
-/// The arithmetic inside must be reached by inlined calls: what is not inlined is compiled for the
-/// oldest CPU of the architecture.
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
-
 /// `a . b`; both as long.
-#[inline(always)]
 #[must_use]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
@@ -42,15 +36,57 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `y += factor * x`; both as long.
-#[inline(always)]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 pub fn add(y: &mut [f32], factor: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y = x.mul_add(factor, *y);
     }
 }
 
+/// Does `z + bias` stand above the floor anywhere?
+#[must_use]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+pub fn any_above(z: &[f32], bias: &[f32], floor: f32) -> bool {
+    z.iter().zip(bias).fold(0_u32, |any, (z, bias)| any | u32::from(z + bias > floor)) != 0
+}
+
+/// What a step of Adam multiplies by.
+#[derive(Debug, Clone, Copy)]
+pub struct Factors {
+    /// Of the gradient: 1, or less where it is clipped.
+    pub clip: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Rate over the first moment's bias.
+    pub rate: f32,
+    /// One over the root of the second moment's bias.
+    pub unroot: f32,
+    /// Added to the root.
+    pub epsilon: f32,
+}
+
+/// One step of Adam (Kingma and Ba 2015, algorithm 1); all as long.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+pub fn adam(
+    weights: &mut [f32],
+    mean: &mut [f32],
+    square: &mut [f32],
+    gradient: &[f32],
+    factors: Factors,
+) {
+    let Factors { clip, beta1, beta2, rate, unroot, epsilon } = factors;
+    let moments = mean.iter_mut().zip(square.iter_mut());
+    for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
+        let g = g * clip;
+        *m = beta1.mul_add(*m, (1.0 - beta1) * g);
+        *v = beta2.mul_add(*v, (1.0 - beta2) * g * g);
+        *w -= rate * *m / (v.sqrt().mul_add(unroot, epsilon));
+    }
+}
+
 /// The Euclidean norm.
-#[inline(always)]
 #[must_use]
 pub fn norm(x: &[f32]) -> f32 {
     dot(x, x).sqrt()
@@ -108,7 +144,7 @@ mod tests {
         product(&mut out, Rows::dense(&x, 19), apart);
         for i in 0..7 {
             for j in 0..5 {
-                let expected = wide(|| dot(&x[i * 19..][..19], &w[j * 24..][..19]));
+                let expected = dot(&x[i * 19..][..19], &w[j * 24..][..19]);
                 assert!((out[i * 5 + j] - expected).abs() < 1e-5, "{i} {j}");
             }
         }
@@ -119,7 +155,7 @@ mod tests {
         for length in [1, 63, 64, 65, 512, 700] {
             let (a, b) = (numbers(length, 3), numbers(length, 4));
             let exact: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            assert!((f64::from(wide(|| dot(&a, &b))) - exact).abs() < 1e-4, "{length}");
+            assert!((f64::from(dot(&a, &b)) - exact).abs() < 1e-4, "{length}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::kernel::{add, wide};
+use crate::kernel::add;
 use crate::train::{Selection, Weights};
 
 /// Samples that are measured at once; a selection over a batch sees so many.
@@ -44,12 +44,10 @@ pub fn measure(weights: &Weights, selection: &Selection<'_>, samples: &[f32]) ->
         for part in selection.of(weights, batch) {
             for (firings, x) in part.samples().zip(&mut rows) {
                 let mut rest = x.to_vec();
-                wide(|| {
-                    add(&mut rest, -1.0, &weights.b_dec);
-                    for firing in firings {
-                        add(&mut rest, -firing.value, weights.w_dec(firing.latent as usize));
-                    }
-                });
+                add(&mut rest, -1.0, &weights.b_dec);
+                for firing in firings {
+                    add(&mut rest, -firing.value, weights.w_dec(firing.latent as usize));
+                }
                 for firing in firings.iter().filter(|firing| firing.value > 0.0) {
                     fired[firing.latent as usize] += 1;
                 }

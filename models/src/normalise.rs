@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{add, dot, wide};
+use crate::kernel::{add, dot};
 
 /// Rounds of Weiszfeld's algorithm, at most; it is near after some ten.
 const ROUNDS: usize = 100;
@@ -108,7 +108,7 @@ pub fn geometric_median(samples: &[f32], d: usize) -> Vec<f32> {
         for row in samples.chunks_exact(d) {
             let apart: Vec<f32> = row.iter().zip(&median).map(|(x, m)| x - m).collect();
             // A sample on the median would pull with infinite force.
-            let distance = f64::from(wide(|| dot(&apart, &apart))).sqrt().max(1e-12);
+            let distance = f64::from(dot(&apart, &apart)).sqrt().max(1e-12);
             distances += distance;
             weight += 1.0 / distance;
             sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) / distance);

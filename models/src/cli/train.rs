@@ -16,7 +16,7 @@ use clearfilm_models::samples::Samples;
 #[command(after_help = "\
 Written to the folder: checkpoint.safetensors after every epoch, and at the end sae.safetensors as
 a bundle carries it (fp32, thresholds, centring folded in) and run.json with what was measured.
-Same recipe, samples and vector width of the CPU: same bytes, with any number of threads.")]
+Same recipe, samples and kind of CPU: same bytes, with any number of threads.")]
 pub(crate) struct Train {
     /// Recipe (TOML).
     #[arg(short, long, value_name = "FILE")]

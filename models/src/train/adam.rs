@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::gradients::Norm;
 use super::weights::Weights;
-use crate::kernel::{norm, wide};
+use crate::kernel::{Factors, adam, norm};
 use crate::recipe::Optimiser;
 
 /// Records of one task.
@@ -19,20 +19,6 @@ pub struct Moments {
     pub square: Weights,
     /// Steps so far.
     pub steps: u64,
-}
-
-/// What one step multiplies by.
-#[derive(Debug, Clone, Copy)]
-struct Factors {
-    /// Of the gradient: 1, or less where it is clipped.
-    clip: f32,
-    beta1: f32,
-    beta2: f32,
-    /// Rate over the first moment's bias.
-    rate: f32,
-    /// Root of the second moment's bias.
-    root: f32,
-    epsilon: f32,
 }
 
 impl Moments {
@@ -63,26 +49,23 @@ impl Moments {
             .zip(gradient.records.par_chunks(RECORDS * stride))
             .zip(known.touched.par_chunks(RECORDS))
             .for_each(|((((weights, mean), square), gradient), touched)| {
-                wide(|| {
-                    let records = weights.chunks_exact_mut(stride);
-                    let moments =
-                        mean.chunks_exact_mut(stride).zip(square.chunks_exact_mut(stride));
-                    let gradients = gradient.chunks_exact(stride).zip(touched);
-                    for ((record, (mean, square)), (gradient, touched)) in
-                        records.zip(moments).zip(gradients)
-                    {
-                        let gradient = if *touched { gradient } else { &nothing };
-                        factors.apply(record, mean, square, gradient);
-                        if unit_norm {
-                            let row = &mut record[layout.w_dec()];
-                            let shrink = 1.0 / norm(row);
-                            row.iter_mut().for_each(|w| *w *= shrink);
-                        }
+                let records = weights.chunks_exact_mut(stride);
+                let moments = mean.chunks_exact_mut(stride).zip(square.chunks_exact_mut(stride));
+                let gradients = gradient.chunks_exact(stride).zip(touched);
+                for ((record, (mean, square)), (gradient, touched)) in
+                    records.zip(moments).zip(gradients)
+                {
+                    let gradient = if *touched { gradient } else { &nothing };
+                    adam(record, mean, square, gradient, factors);
+                    if unit_norm {
+                        let row = &mut record[layout.w_dec()];
+                        let shrink = 1.0 / norm(row);
+                        row.iter_mut().for_each(|w| *w *= shrink);
                     }
-                });
+                }
             });
         let (mean, square) = (&mut self.mean.b_dec, &mut self.square.b_dec);
-        wide(|| factors.apply(&mut weights.b_dec, mean, square, &gradient.b_dec));
+        adam(&mut weights.b_dec, mean, square, &gradient.b_dec, factors);
     }
 
     #[expect(
@@ -101,22 +84,8 @@ impl Moments {
             beta1: optimiser.beta1,
             beta2: optimiser.beta2,
             rate: (f64::from(rate) / bias(optimiser.beta1)) as f32,
-            root: bias(optimiser.beta2).sqrt() as f32,
+            unroot: (1.0 / bias(optimiser.beta2).sqrt()) as f32,
             epsilon: optimiser.epsilon,
-        }
-    }
-}
-
-impl Factors {
-    #[inline(always)]
-    fn apply(self, weights: &mut [f32], mean: &mut [f32], square: &mut [f32], gradient: &[f32]) {
-        let unroot = 1.0 / self.root;
-        let moments = mean.iter_mut().zip(square.iter_mut());
-        for ((w, (m, v)), g) in weights.iter_mut().zip(moments).zip(gradient) {
-            let g = g * self.clip;
-            *m = self.beta1.mul_add(*m, (1.0 - self.beta1) * g);
-            *v = self.beta2.mul_add(*v, (1.0 - self.beta2) * g * g);
-            *w -= self.rate * *m / (v.sqrt().mul_add(unroot, self.epsilon));
         }
     }
 }

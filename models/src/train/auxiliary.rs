@@ -8,7 +8,7 @@ use super::firings::{ByLatent, Firing, Part};
 use super::gradients::Channel;
 use super::select::SAMPLES;
 use super::weights::Weights;
-use crate::kernel::{Rows, add, dot, norm, product, wide};
+use crate::kernel::{Rows, add, dot, norm, product};
 
 /// A re-seeded encoder row is this long, in mean lengths of the others' (Bricken et al. 2023).
 const SEEDED: f32 = 0.2;
@@ -111,7 +111,7 @@ pub(super) fn reseed(
     let d = weights.d;
     let layout = weights.layout();
     let mut worst: Vec<(usize, f32)> =
-        errors.whole().map(|error| wide(|| dot(error, error))).enumerate().collect();
+        errors.whole().map(|error| dot(error, error)).enumerate().collect();
     worst.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let mut is_dead = vec![false; weights.latents()];
     dead.iter().for_each(|&latent| is_dead[latent as usize] = true);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::firings::Part;
 use super::select::SAMPLES;
 use super::weights::Weights;
-use crate::kernel::{add, dot, wide};
+use crate::kernel::{add, dot};
 
 /// Derivatives of the loss by the reconstructions: `[batch, groups, d]`.
 ///
@@ -49,12 +49,9 @@ impl Errors {
             .map(|((part, values), targets)| {
                 let samples = part.samples_mut().zip(values.chunks_exact_mut(groups * d));
                 let samples = samples.zip(targets.chunks_exact(d));
-                wide(|| {
-                    let one = |((firings, slices), target)| {
-                        sample(weights, firings, slices, target, asked)
-                    };
-                    samples.map(one).sum::<f64>()
-                })
+                let one =
+                    |((firings, slices), target)| sample(weights, firings, slices, target, asked);
+                samples.map(one).sum::<f64>()
             })
             .collect();
         // In the order of the parts, so that threads change nothing.
@@ -62,7 +59,6 @@ impl Errors {
     }
 
     /// The derivative by the reconstruction that a latent of this group moves.
-    #[inline(always)]
     #[must_use]
     pub(super) fn slice(&self, sample: usize, group: usize) -> &[f32] {
         &self.values[(sample * self.groups + group) * self.d..][..self.d]
@@ -78,16 +74,13 @@ impl Errors {
     #[must_use]
     pub(super) fn common(&self) -> Vec<f32> {
         let mut sum = vec![0.0; self.d];
-        wide(|| {
-            for slices in self.values.chunks_exact(self.groups * self.d) {
-                add(&mut sum, 1.0, &slices[..self.d]);
-            }
-        });
+        for slices in self.values.chunks_exact(self.groups * self.d) {
+            add(&mut sum, 1.0, &slices[..self.d]);
+        }
         sum
     }
 }
 
-#[inline(always)]
 fn sample(
     weights: &Weights,
     firings: &mut [super::firings::Firing],

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::errors::Errors;
 use super::firings::{At, ByLatent};
 use super::weights::Weights;
-use crate::kernel::{add, dot, wide};
+use crate::kernel::{add, dot};
 
 /// Latents of one task: at 512 values a latent their records are half a megabyte, half of what the
 /// second level of cache holds.
@@ -60,7 +60,7 @@ impl Causes<'_> {
             .records
             .par_chunks_mut(LATENTS * stride)
             .enumerate()
-            .map(|(task, records)| wide(|| self.task(task * LATENTS, records, stride)))
+            .map(|(task, records)| self.task(task * LATENTS, records, stride))
             .collect();
         let mut b_dec = self.main.errors.common();
         if let Some(auxiliary) = self.auxiliary.as_ref().filter(|a| a.decoder && self.gated) {
@@ -80,7 +80,6 @@ impl Causes<'_> {
 
     /// Gradients of the latents from `first` on; sum of squares, who has one, and what their
     /// encoder rows take from `b_dec`.
-    #[inline(always)]
     fn task(&self, first: usize, records: &mut [f32], stride: usize) -> (f64, Vec<bool>, Vec<f32>) {
         let mut pull = vec![0.0; self.weights.d];
         let (mut squares, mut touched) = (0.0, Vec::with_capacity(records.len() / stride));
@@ -99,7 +98,6 @@ impl Causes<'_> {
     }
 
     /// One latent's gradient; gives the sum of its gains.
-    #[inline(always)]
     fn latent(&self, latent: usize, main: &[At], auxiliary: &[At], record: &mut [f32]) -> f32 {
         let layout = self.weights.layout();
         let own = self.weights.record(latent);
@@ -139,7 +137,6 @@ impl Causes<'_> {
         open + gate
     }
 
-    #[inline(always)]
     fn feel(&self, channel: &Channel, at: &At, group: usize, record: &mut [f32]) {
         let (layout, sample) = (self.weights.layout(), at.sample as usize);
         if channel.decoder && at.value != 0.0 {

@@ -3,7 +3,7 @@
 //! A dense step would multiply six times with matrices of `[batch, latents]`; this one multiplies
 //! once, to encode. Everything after it touches only what fires: errors by sample, then gradients
 //! by latent, each written once and consumed at once. The bits depend on recipe and data, and on
-//! the vector width of the CPU; never on the number of threads.
+//! what the CPU's matrix product gives; never on the number of threads.
 
 mod adam;
 mod auxiliary;

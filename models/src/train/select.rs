@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::firings::{Firing, Part};
 use super::weights::Weights;
-use crate::kernel::{Rows, product, wide};
+use crate::kernel::{Rows, any_above, product};
 use crate::recipe::Kind;
 
 /// Samples of one task. Below 256 the weights are packed too often for the product's speed, and
@@ -138,7 +138,7 @@ fn one(
         product(products, x, weights.encoder());
         let (mut part, mut found) = (Part::default(), Vec::new());
         for z in products.chunks_exact(latents) {
-            wide(|| take(z, &mut part, &mut found));
+            take(z, &mut part, &mut found);
             part.ends.push(part.firings.len());
         }
         part
@@ -146,7 +146,6 @@ fn one(
 }
 
 /// Every latent above the floor, by rising index.
-#[inline(always)]
 fn above(z: &[f32], bias: &[f32], floor: f32, found: &mut Vec<Firing>) {
     for (begin, (z, bias)) in (0..).step_by(BLOCK).zip(z.chunks(BLOCK).zip(bias.chunks(BLOCK))) {
         if any_above(z, bias, floor) {
@@ -156,7 +155,6 @@ fn above(z: &[f32], bias: &[f32], floor: f32, found: &mut Vec<Firing>) {
 }
 
 /// The `k` latents that stand highest above 0, the lower index first where two are alike.
-#[inline(always)]
 fn largest(z: &[f32], bias: &[f32], k: usize, found: &mut Vec<Firing>) {
     found.clear();
     let mut floor = 0.0;
@@ -173,12 +171,6 @@ fn largest(z: &[f32], bias: &[f32], k: usize, found: &mut Vec<Firing>) {
     }
 }
 
-#[inline(always)]
-fn any_above(z: &[f32], bias: &[f32], floor: f32) -> bool {
-    z.iter().zip(bias).fold(0_u32, |any, (z, bias)| any | u32::from(z + bias > floor)) != 0
-}
-
-#[inline(always)]
 fn push_above(z: &[f32], bias: &[f32], floor: f32, begin: u32, found: &mut Vec<Firing>) {
     for (latent, (&z, bias)) in (begin..).zip(z.iter().zip(bias)) {
         let value = z + bias;
@@ -250,7 +242,6 @@ fn keep_largest(parts: &mut [Part], wanted: usize) {
 }
 
 /// Latents whose gate is open, with what their magnitude gives: 0 where that is closed.
-#[inline(always)]
 fn gates(z: &[f32], biases: &Biases, found: &mut Vec<Firing>) {
     for (latent, (&z, b_gate)) in (0_u32..).zip(z.iter().zip(&biases.b_enc)) {
         if z + b_gate > 0.0 {

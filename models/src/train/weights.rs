@@ -89,7 +89,6 @@ impl Weights {
 
     /// One latent's record.
     #[must_use]
-    #[inline(always)]
     pub fn record(&self, latent: usize) -> &[f32] {
         let stride = self.layout().stride();
         &self.records[latent * stride..][..stride]
@@ -104,7 +103,6 @@ impl Weights {
 
     /// One latent's decoder row.
     #[must_use]
-    #[inline(always)]
     pub fn w_dec(&self, latent: usize) -> &[f32] {
         &self.record(latent)[self.layout().w_dec()]
     }
