@@ -1,6 +1,7 @@
 //! What the trainer finds where it is known what there is to find.
 #![expect(clippy::print_stdout, reason = "what was found is worth reading")]
 
+use clearfilm_models::export::fold;
 use clearfilm_models::measure::measure;
 use clearfilm_models::normalise::Normaliser;
 use clearfilm_models::recipe::{Dead, GatedForm, Kind, Loss, Optimiser, Recipe, Schedule, Start};
@@ -10,7 +11,9 @@ use clearfilm_models::start;
 use clearfilm_models::synthetic::{Planted, recovered};
 use clearfilm_models::train::{Selection, Trainer};
 
-use clearfilm::id::Digest;
+use clearfilm::encode::{Embedding, Tokens};
+use clearfilm::id::{Digest, LatentIndex};
+use clearfilm::sparse;
 
 /// Samples to train on, and as many again to measure on.
 const COUNT: usize = 8192;
@@ -166,6 +169,50 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bytes_with_any_number_of_threads()
     let cut = with(2, "cut", Some(4));
     assert!(cut != whole);
     assert!(with(3, "cut", None) == whole);
+}
+
+/// What a device makes of raw embeddings is what training made of normalised ones.
+fn check_exported(select: Kind) {
+    let planted = planted();
+    let raw = planted.draw(512).samples;
+    let (found, _) = trained(Recipe { epochs: 2, ..recipe(select.clone()) });
+    let sae = fold(&found.weights, &select, &found.thresholds, &found.normaliser);
+    let mut normalised = raw.clone();
+    found.normaliser.apply(&mut normalised);
+    let gated = matches!(select, Kind::Gated { .. });
+    let above = Selection::Above { gated, thresholds: &found.thresholds };
+    let parts = above.of(&found.weights, &normalised);
+    let (mut fired, mut apart, mut error) = (0, 0, 0.0);
+    for (firings, x) in parts.iter().flat_map(|p| p.samples()).zip(raw.chunks_exact(planted.d)) {
+        let embedding = Embedding { values: x.to_vec(), norm: 1.0 };
+        let tokens = Tokens { n_tokens: 0, d_token: planted.d, values: Vec::new() };
+        let code = sparse::encode(&sae, &tokens, &embedding).image;
+        let mut x_hat = sparse::decode(&sae, &code);
+        found.normaliser.apply(&mut x_hat);
+        let mut expected = found.weights.b_dec.clone();
+        for firing in firings {
+            let row = found.weights.w_dec(firing.latent as usize);
+            expected.iter_mut().zip(row).for_each(|(x, w)| *x += firing.value * w);
+            apart += usize::from(
+                (code.activation(LatentIndex(firing.latent)) - firing.value).abs() > 1e-3,
+            );
+        }
+        // At its threshold a latent may fall on either side.
+        apart += code.entries().len().abs_diff(firings.len());
+        fired += firings.len();
+        error += x_hat.iter().zip(&expected).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    }
+    assert!(fired > 500, "{fired} firings");
+    assert!(apart * 1000 <= fired, "{apart} of {fired} firings differ");
+    assert!(error < 0.01, "squared error {error}");
+}
+
+#[test]
+fn the_exported_form_is_the_trained_one_on_raw_embeddings() {
+    check_exported(Kind::BatchTopK { k: 3 });
+    check_exported(Kind::Standard { l1: 3.0, l1_warm_up: 10 });
+    let form = GatedForm::UnitNorm;
+    check_exported(Kind::Gated { sparsity: 4.0, sparsity_warm_up: 10, form, gate_loss: 1.0 });
 }
 
 #[test]
