@@ -2,6 +2,7 @@
 //!
 //! Modules stand in the order of the data, and each looks only at those above it.
 
+pub mod table;
 pub mod kernel;
 pub mod samples;
 pub mod normalise;
