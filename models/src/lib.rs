@@ -14,3 +14,5 @@ pub mod measure;
 pub mod export;
 pub mod checkpoint;
 pub mod run;
+pub mod dictionary;
+pub mod evaluate;

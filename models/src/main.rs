@@ -31,6 +31,8 @@ struct Arguments {
 enum Verb {
     /// Train a sparse autoencoder on embeddings; cut off, it goes on where it was.
     Train(cli::train::Train),
+    /// Measure dictionaries: every figure as JSON, and a page to look at.
+    Evaluate(cli::evaluate::Evaluate),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
     Seal {
         /// Bundle folder.
@@ -49,6 +51,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Train(train) => train.run(),
+        Verb::Evaluate(evaluate) => evaluate.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
     };

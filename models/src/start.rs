@@ -22,6 +22,12 @@ pub enum Stream {
     Order(u64),
     /// Samples that are made, not found.
     Samples,
+    /// Labels that change places, in so many permutations.
+    Labels(u64),
+    /// Patients that are drawn with replacement, so many times.
+    Patients(u64),
+    /// Directions and subsets that a figure is held against.
+    Control,
 }
 
 /// The random numbers of one stream.
@@ -30,6 +36,9 @@ pub fn numbers(seed: u64, stream: Stream) -> Pcg64 {
     let purpose = match stream {
         Stream::Weights => 1 << 63,
         Stream::Samples => 1 << 62,
+        Stream::Labels(number) => (1 << 61) | number,
+        Stream::Patients(number) => (1 << 60) | number,
+        Stream::Control => 1 << 59,
         Stream::Order(epoch) => epoch,
     };
     let mut bytes = [0; 32];

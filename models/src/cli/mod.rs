@@ -1,3 +1,4 @@
 //! The verbs that do more than one call.
 
+pub(crate) mod evaluate;
 pub(crate) mod train;

@@ -1,0 +1,172 @@
+//! Readouts of labels beside each other, on the same patients.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::bootstrap::{Draws, Estimate, Ranked};
+use super::codes::Codes;
+use super::images::Images;
+use super::labels::Mark;
+use super::plan::Plan;
+use super::probes::{Fold, Scores, folds, read_rows, read_sparse};
+
+/// One way to read one label.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Readout {
+    /// What is read.
+    pub label: String,
+    /// From what.
+    pub from: String,
+    /// From how many of its values; 0: all.
+    pub size: usize,
+    /// Which ones, where they are few; of the first fold.
+    pub features: Vec<usize>,
+    /// On the images that were read.
+    pub auroc: Estimate,
+    /// Images with the label, and without.
+    pub images: [usize; 2],
+    /// Log odds by image.
+    #[serde(skip)]
+    pub scores: Scores,
+}
+
+/// What readouts are made with.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    /// Images and labels.
+    pub images: &'a Images,
+    /// What is fitted on, and read.
+    pub folds: Vec<Fold>,
+    /// Images that are read by any fold.
+    read: Vec<bool>,
+    draws: Draws,
+    plan: &'a Plan,
+}
+
+/// A difference of two readouts on the same patients.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// What is read.
+    pub label: String,
+    /// The one.
+    pub of: String,
+    /// From how many values.
+    pub size: usize,
+    /// The other.
+    pub versus: String,
+    /// AUROC of the one less that of the other.
+    pub difference: Estimate,
+}
+
+impl<'a> Reader<'a> {
+    /// For the plan's folds and draws.
+    #[must_use]
+    pub fn new(images: &'a Images, plan: &'a Plan) -> Self {
+        let folds = folds(&images.train, &images.test, &images.patients, &plan.probing);
+        let mut read = vec![false; images.names.len()];
+        folds.iter().flat_map(|fold| &fold.read).for_each(|image| read[*image] = true);
+        let draws = Draws::of(&images.patients, &plan.bootstrap);
+        Self { images, folds, read, draws, plan }
+    }
+
+    /// Every label from rows `[n, d]`, by all values.
+    #[must_use]
+    pub fn rows(&self, from: &str, (rows, d): (&[f64], usize), ridge: f64) -> Vec<Readout> {
+        let read = |label: usize| {
+            let marks = self.images.labels.column(label);
+            let scores = read_rows(rows, d, &marks, &self.folds, ridge)?;
+            self.readout(label, from, (0, Vec::new()), scores)
+        };
+        let labels = 0..self.images.labels.names.len();
+        if d == 0 { Vec::new() } else { labels.into_par_iter().filter_map(read).collect() }
+    }
+
+    /// Every label from a few features, for each of the plan's sizes.
+    #[must_use]
+    pub fn sparse(&self, from: &str, codes: &Codes) -> Vec<Readout> {
+        let labels = self.images.labels.names.len();
+        let asked: Vec<(usize, usize)> = (self.plan.probing.sizes.iter())
+            .flat_map(|size| (0..labels).map(move |label| (label, *size)))
+            .collect();
+        let read = |&(label, size): &(usize, usize)| {
+            let marks = self.images.labels.column(label);
+            let how = (size, self.plan.probing.ridge);
+            let (scores, chosen) = read_sparse(codes, &marks, &self.folds, how)?;
+            self.readout(label, from, (size, chosen), scores)
+        };
+        asked.iter().filter_map(read).collect()
+    }
+
+    /// The same readouts on other rows, which nobody was taught by: what a reconstruction keeps.
+    #[must_use]
+    pub fn downstream(&self, rows: &[f64], other: &[f64], d: usize) -> Vec<Difference> {
+        let ridge = self.plan.probing.ridge_dense;
+        let one = |label: usize| {
+            let marks = self.images.labels.column(label);
+            let own = read_rows(rows, d, &marks, &self.folds, ridge)?;
+            let kept = super::probes::read_other((rows, other), d, &marks, &self.folds, ridge)?;
+            let own = self.readout(label, "embedding", (0, Vec::new()), own)?;
+            let kept = self.readout(label, "reconstruction", (0, Vec::new()), kept)?;
+            Some(self.difference(&kept, &own))
+        };
+        (0..self.images.labels.names.len()).into_par_iter().filter_map(one).collect()
+    }
+
+    /// How much better one readout is, by patients that both see.
+    #[must_use]
+    pub fn difference(&self, of: &Readout, versus: &Readout) -> Difference {
+        let label = self.images.labels.names.iter().position(|name| *name == of.label);
+        let marks = self.known(label.unwrap_or(0));
+        let [a, b] = [of, versus].map(|readout| Ranked::of(&readout.scores, &marks));
+        let level = self.plan.bootstrap.level;
+        let value = of.auroc.value - versus.auroc.value;
+        let figure = |weights: &[u16]| Some(a.auroc(weights)? - b.auroc(weights)?);
+        Difference {
+            label: of.label.clone(),
+            of: of.from.clone(),
+            size: of.size,
+            versus: versus.from.clone(),
+            difference: self.draws.estimate(value, level, figure),
+        }
+    }
+
+    /// The AUROC of any value of the images, with its interval.
+    #[must_use]
+    pub fn auroc(&self, label: usize, scores: &[f64]) -> Option<Estimate> {
+        let ranked = Ranked::of(scores, &self.known(label));
+        let value = ranked.plain(scores.len())?;
+        let level = self.plan.bootstrap.level;
+        Some(self.draws.estimate(value, level, |weights| ranked.auroc(weights)))
+    }
+
+    fn readout(
+        &self,
+        label: usize,
+        from: &str,
+        (size, features): (usize, Vec<usize>),
+        scores: Scores,
+    ) -> Option<Readout> {
+        let known = self.known(label);
+        let images = [true, false].map(|kind| known.iter().filter(|k| **k == Some(kind)).count());
+        Some(Readout {
+            label: self.images.labels.names[label].clone(),
+            from: from.to_owned(),
+            size,
+            features,
+            auroc: self.auroc(label, &scores)?,
+            images,
+            scores,
+        })
+    }
+
+    /// What is known of a label on the images that are read.
+    fn known(&self, label: usize) -> Vec<Option<bool>> {
+        let marks = self.images.labels.column(label);
+        let known = marks.iter().zip(&self.read).map(|(mark, read)| match mark {
+            Mark::Positive if *read => Some(true),
+            Mark::Negative if *read => Some(false),
+            Mark::Positive | Mark::Negative | Mark::Unknown => None,
+        });
+        known.collect()
+    }
+}
