@@ -7,9 +7,9 @@
 
 use std::process::ExitCode;
 
+use clearfilm_models::codes::Codes;
 use clearfilm_models::evaluate::alignment::Correlations;
 use clearfilm_models::evaluate::auroc::agreements;
-use clearfilm_models::evaluate::codes::Codes;
 use clearfilm_models::evaluate::labels::{Labels, Mark};
 use clearfilm_models::evaluate::monosemantic::monosemanticity;
 use clearfilm_models::evaluate::permute::{Blocks, Permutations, chances};

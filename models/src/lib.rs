@@ -14,5 +14,6 @@ pub mod measure;
 pub mod export;
 pub mod checkpoint;
 pub mod run;
+pub mod codes;
 pub mod dictionary;
 pub mod evaluate;

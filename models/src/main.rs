@@ -31,6 +31,9 @@ struct Arguments {
 enum Verb {
     /// Train a sparse autoencoder on embeddings; cut off, it goes on where it was.
     Train(cli::train::Train),
+    /// Bring dictionaries from other libraries, and to them.
+    #[command(subcommand)]
+    Dictionary(cli::dictionary::Dictionary),
     /// Measure dictionaries: every figure as JSON, and a page to look at.
     Evaluate(cli::evaluate::Evaluate),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
@@ -51,6 +54,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Train(train) => train.run(),
+        Verb::Dictionary(dictionary) => dictionary.run(),
         Verb::Evaluate(evaluate) => evaluate.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use clearfilm::bundle::{Level, Matrix, Sae, Weights};
-use clearfilm_models::evaluate::codes::Codes;
+use clearfilm_models::codes::Codes;
 use clearfilm_models::evaluate::evaluation::{Evaluation, Loaded, evaluate};
 use clearfilm_models::evaluate::images::Columns;
 use clearfilm_models::evaluate::plan::Plan;

@@ -3,9 +3,9 @@
 
 use std::fs;
 
+use clearfilm_models::codes::Codes;
 use clearfilm_models::evaluate::alignment::Correlations;
 use clearfilm_models::evaluate::auroc::{Agreement, agreements};
-use clearfilm_models::evaluate::codes::Codes;
 use clearfilm_models::evaluate::labels::{Labels, Mark};
 use clearfilm_models::evaluate::logistic::Logistic;
 use clearfilm_models::evaluate::monosemantic::monosemanticity;

@@ -1,4 +1,5 @@
 //! The verbs that do more than one call.
 
+pub(crate) mod dictionary;
 pub(crate) mod evaluate;
 pub(crate) mod train;

@@ -8,8 +8,8 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::codes::{Codes, Value};
 use super::labels::{Labels, Mark};
+use crate::codes::{Codes, Value};
 
 /// |R| from which on MedSAE counts a feature (its code).
 pub const CORRELATED: f64 = 0.2;

@@ -7,7 +7,6 @@ use super::absorb::{Absorption, Asked, Family, absorption, families};
 use super::alignment::{Firing, Information, Parity, firings, information};
 use super::auroc::{Agreement, agreements};
 use super::bootstrap::Estimate;
-use super::codes::Codes;
 use super::ground::{Ground, Sets};
 use super::images::Images;
 use super::labels::Mark;
@@ -19,6 +18,7 @@ use super::readout::{Difference, Reader, Readout};
 use super::reconstruct::{Reconstruction, mean, reconstruction, reconstructions};
 use super::sparsity::{Sparsity, sparsity};
 use super::stable::{Redundancy, Stability, redundancy, stability};
+use crate::codes::Codes;
 
 /// Features among which families are looked for: the most frequent ones that are not dense.
 const FAMILIES: usize = 512;

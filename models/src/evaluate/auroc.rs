@@ -8,8 +8,8 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::codes::{Codes, Value};
 use super::labels::{LANES, Labels, Lanes};
+use crate::codes::{Codes, Value};
 
 /// Twice the pairs won, for each of [`LANES`] labels.
 pub type TwiceWon = [u64; LANES];

@@ -4,7 +4,6 @@ use rand_distr::{Distribution as _, StandardNormal};
 use serde::Serialize;
 
 use super::alignment::{Parity, parity};
-use super::codes::Codes;
 use super::images::Images;
 use super::labels::Labels;
 use super::monosemantic::{Monosemanticity, monosemanticity};
@@ -12,6 +11,7 @@ use super::pca::{Pca, project};
 use super::plan::Plan;
 use super::probes::{Single, singles};
 use super::readout::{Reader, Readout};
+use crate::codes::Codes;
 use crate::normalise::{NormaliseError, Normaliser, Offset};
 use crate::start::{Stream, numbers};
 

@@ -4,7 +4,6 @@
 //! Everything is exact and reads codes sparsely, so that 16,384 latents on 224,000 images take
 //! minutes on one core. Each figure stands beside what simpler ways reach with as many numbers.
 
-pub mod codes;
 pub mod labels;
 pub mod auroc;
 pub mod permute;

@@ -13,7 +13,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::codes::{Codes, Value};
+use crate::codes::{Codes, Value};
 use crate::kernel::{add, dot};
 
 /// Features that fire on fewer images have a score of a few pairs.

@@ -14,8 +14,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::auroc::{TwiceWon, totals, twice_won};
-use super::codes::Codes;
 use super::labels::{LANES, Labels, Lanes};
+use crate::codes::Codes;
 use crate::start::{Stream, numbers};
 
 /// How chance is asked.

@@ -6,9 +6,9 @@ use rand::seq::SliceRandom as _;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::codes::Codes;
 use super::labels::{Labels, Mark};
 use super::logistic::Logistic;
+use crate::codes::Codes;
 use crate::start::{Stream, numbers};
 
 /// How readouts are fitted.

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::bootstrap::{Draws, Estimate, Ranked};
-use super::codes::Codes;
 use super::images::Images;
 use super::labels::Mark;
 use super::plan::Plan;
 use super::probes::{Fold, Scores, folds, read_rows, read_sparse};
+use crate::codes::Codes;
 
 /// One way to read one label.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -8,7 +8,7 @@
 use clearfilm::bundle::Sae;
 use serde::Serialize;
 
-use super::codes::Codes;
+use crate::codes::Codes;
 use crate::kernel::add;
 
 /// A dictionary's reconstruction of images.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::bootstrap::quantile;
-use super::codes::Codes;
+use crate::codes::Codes;
 
 /// Below and above these shares of the images a feature is rare, and dense.
 pub const RARE: f64 = 1e-4;

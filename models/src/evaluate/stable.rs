@@ -8,8 +8,8 @@ use clearfilm::bundle::{Sae, Weights};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::codes::Codes;
 use super::pca::project;
+use crate::codes::Codes;
 use crate::kernel::{dot, norm};
 
 /// Cosine of both rows from which on a partner is the same feature.

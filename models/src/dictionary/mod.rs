@@ -1,4 +1,7 @@
-//! Dictionaries in files.
+//! Dictionaries in files: the workshop's own, and those of other libraries.
+
+pub mod foreign;
+pub mod outward;
 
 use std::fs;
 use std::io;
@@ -120,6 +123,26 @@ impl Tensors<'_> {
             return Err(self.unfit(format!("{length} values in {name}"), found));
         }
         Ok(values)
+    }
+
+    fn vector_length(&self, name: &str) -> Result<usize, DictionaryError> {
+        Ok(self.view(name)?.shape().iter().product())
+    }
+
+    /// A whole number.
+    fn whole(&self, name: &str) -> Result<u64, DictionaryError> {
+        let view = self.view(name)?;
+        let data = view.data();
+        let wide = data.first_chunk().map(|b| i64::from_le_bytes(*b));
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is, is refused")]
+        let number = match view.dtype() {
+            Dtype::I64 => wide,
+            Dtype::I32 => data.first_chunk().map(|b| i64::from(i32::from_le_bytes(*b))),
+            _ => None,
+        };
+        let found = format!("{:?} {:?}", view.dtype(), view.shape());
+        let number = number.and_then(|number| u64::try_from(number).ok());
+        number.ok_or_else(|| self.unfit(format!("a whole number {name}"), found))
     }
 
     fn weights(&self, name: &str) -> Result<Weights, DictionaryError> {
