@@ -10,11 +10,12 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::Kernel;
 use crate::recipe::Recipe;
 use crate::train::{Kept, StateError};
 
 /// The layout of the file; another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Name of the metadata entry that holds [`State`].
 const STATE: &str = "state";
@@ -26,6 +27,8 @@ pub struct State {
     pub v: u32,
     /// What is trained.
     pub recipe: Recipe,
+    /// What finds who may fire.
+    pub kernel: Kernel,
     /// The files that it is trained and held out on.
     pub data: [Digest; 2],
     /// Steps done.
@@ -88,9 +91,10 @@ pub enum CheckpointError {
 impl State {
     /// The state at the first step.
     #[must_use]
-    pub fn new(recipe: Recipe, data: [Digest; 2]) -> Self {
+    pub fn new(recipe: Recipe, kernel: Kernel, data: [Digest; 2]) -> Self {
         let silent = vec![0; recipe.latents];
-        Self { v: VERSION, recipe, data, step: 0, silent, history: Vec::new(), best: None }
+        let history = Vec::new();
+        Self { v: VERSION, recipe, kernel, data, step: 0, silent, history, best: None }
     }
 
     /// Writes state and tensors: a new file, synced, in the place of the old one.
@@ -121,8 +125,13 @@ impl State {
     /// Reads what was written; none where there is no file.
     ///
     /// # Errors
-    /// It is no checkpoint, or one of another recipe, of other samples or of another layout.
-    pub fn read(&self, file: &Path) -> Result<Option<(Self, Vec<Kept>)>, CheckpointError> {
+    /// It is no checkpoint, or one of another recipe, of other samples, of another layout or of
+    /// another kernel than `asked`; or of one that this CPU does not have.
+    pub fn read(
+        &self,
+        file: &Path,
+        asked: Option<Kernel>,
+    ) -> Result<Option<(Self, Vec<Kept>)>, CheckpointError> {
         let io = |action| move |source| CheckpointError::Io { action, file: file.into(), source };
         let bytes = match fs::read(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -143,6 +152,12 @@ impl State {
         }
         if found.data != self.data {
             return Err(other("these samples"));
+        }
+        if asked.is_some_and(|asked| asked != found.kernel) {
+            return Err(other("this kernel"));
+        }
+        if !found.kernel.runs_here() {
+            return Err(other("a kernel that this CPU has"));
         }
         let tensors = SafeTensors::deserialize(&bytes).map_err(format)?;
         let kept = tensors.iter().map(|(name, view)| Kept {

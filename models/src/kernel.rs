@@ -4,9 +4,39 @@
 //! for each width of vectors and give the same bits on all of them; a matrix product's bits depend
 //! on the CPU. Nothing depends on how many threads are at work.
 
+#[cfg_attr(not(target_arch = "x86_64"), path = "kernel/elsewhere.rs")]
+pub mod bf16;
+
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use multiversion::multiversion;
+use serde::{Deserialize, Serialize};
+
+/// The arithmetic that finds who may fire; what fires with which value is fp32 in both.
+///
+/// Both select alike, but the products' last bits differ, and so do those of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernel {
+    /// A product in fp32, on every CPU.
+    Fp32,
+    /// A scan in bf16 (see [`bf16`]), where the kind of dictionary has a `k`.
+    Bf16,
+}
+
+impl Kernel {
+    /// The fastest one that this CPU has.
+    #[must_use]
+    pub fn fastest() -> Self {
+        if bf16::runs_here() { Self::Bf16 } else { Self::Fp32 }
+    }
+
+    /// Does this CPU have it?
+    #[must_use]
+    pub fn runs_here(self) -> bool {
+        self == Self::Fp32 || bf16::runs_here()
+    }
+}
 
 /// Partial sums that a dot product keeps: four registers of the widest vectors (AVX-512), so that
 /// additions do not wait for each other.
@@ -40,6 +70,48 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 pub fn add(y: &mut [f32], factor: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y = x.mul_add(factor, *y);
+    }
+}
+
+/// Rows that are asked for before they are needed.
+pub const AHEAD: usize = 2;
+
+/// A row, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// Which of some rows.
+    pub row: u32,
+    /// Times so much.
+    pub factor: f32,
+}
+
+/// Values of a sum that are held in registers while rows go by: 16 of the widest vectors.
+const HELD: usize = 256;
+
+/// `y += factor * row` for every term, each value in their order; `y` as long as a row.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+pub fn add_rows(y: &mut [f32], rows: Rows<'_>, terms: &[Term]) {
+    let mut first = 0;
+    let (blocks, rest) = y.as_chunks_mut::<HELD>();
+    for block in blocks {
+        let mut held = *block;
+        for (at, term) in terms.iter().enumerate() {
+            if let Some(next) = terms.get(at + AHEAD) {
+                bf16::fetch(&rows.values[next.row as usize * rows.stride + first..][..HELD]);
+            }
+            let row = &rows.values[term.row as usize * rows.stride + first..][..HELD];
+            for (held, x) in held.iter_mut().zip(row) {
+                *held = x.mul_add(term.factor, *held);
+            }
+        }
+        *block = held;
+        first += HELD;
+    }
+    for Term { row, factor } in terms {
+        let row = &rows.values[*row as usize * rows.stride + first..][..rest.len()];
+        for (y, x) in rest.iter_mut().zip(row) {
+            *y = x.mul_add(*factor, *y);
+        }
     }
 }
 
@@ -119,8 +191,30 @@ impl<'a> Rows<'a> {
 
 /// `out[i, j] = x[i] . w[j]` on one thread; `out` is `[x.count, w.count]`.
 pub fn product(out: &mut [f32], x: Rows<'_>, w: Rows<'_>) {
-    let out = MatMut::from_row_major_slice_mut(out, x.count, w.count);
-    matmul(out, Accum::Replace, x.matrix(), w.matrix().transpose(), 1.0, Par::Seq);
+    multiply(
+        MatMut::from_row_major_slice_mut(out, x.count, w.count),
+        x.matrix(),
+        w.matrix().transpose(),
+    );
+}
+
+/// `out[i] = sum_j x[i, j] w[j]` on one thread; `out` is `[x.count, w.length]`.
+pub fn product_of_rows(out: &mut [f32], x: Rows<'_>, w: Rows<'_>) {
+    multiply(MatMut::from_row_major_slice_mut(out, x.count, w.length), x.matrix(), w.matrix());
+}
+
+/// `out[j] = sum_i x[i, first + j] y[i]` on one thread; `out` is `[x.length, y.length]`.
+pub fn product_of_columns(out: &mut [f32], x: Rows<'_>, first: usize, y: Rows<'_>) {
+    let x = Rows { values: &x.values[first..], ..x };
+    multiply(
+        MatMut::from_row_major_slice_mut(out, x.length, y.length),
+        x.matrix().transpose(),
+        y.matrix(),
+    );
+}
+
+fn multiply(out: MatMut<'_, f32>, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
+    matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
 }
 
 #[cfg(test)]
@@ -146,6 +240,34 @@ mod tests {
             for j in 0..5 {
                 let expected = dot(&x[i * 19..][..19], &w[j * 24..][..19]);
                 assert!((out[i * 5 + j] - expected).abs() < 1e-5, "{i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_rows_and_columns_are_sums_of_rows() {
+        let (x, y) = (numbers(7 * 5, 5), numbers(7 * 9, 6));
+        let mut out = vec![0.0; 3 * 9];
+        product_of_columns(
+            &mut out,
+            Rows { length: 3, ..Rows::dense(&x, 5) },
+            2,
+            Rows::dense(&y, 9),
+        );
+        let mut again = vec![0.0; 3 * 9];
+        let turned: Vec<f32> = (0..3)
+            .flat_map(|j| (0..7).map(move |i| (i, j)))
+            .map(|(i, j)| x[i * 5 + 2 + j])
+            .collect();
+        product_of_rows(&mut again, Rows::dense(&turned, 7), Rows::dense(&y, 9));
+        for j in 0..3 {
+            let mut sum = vec![0.0; 9];
+            let terms: Vec<Term> =
+                (0..7).map(|i| Term { row: i, factor: turned[j * 7 + i as usize] }).collect();
+            add_rows(&mut sum, Rows::dense(&y, 9), &terms);
+            for (at, sum) in sum.iter().enumerate() {
+                assert!((out[j * 9 + at] - sum).abs() < 1e-5, "{j} {at}");
+                assert!((again[j * 9 + at] - sum).abs() < 1e-5, "{j} {at}");
             }
         }
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{CheckpointError, Epoch, State};
 use crate::export::thresholds;
+use crate::kernel::Kernel;
 use crate::measure::{Measured, measure};
 use crate::normalise::{NormaliseError, Normaliser, Offset};
 use crate::recipe::{Kind, Recipe, RecipeError};
@@ -26,6 +27,8 @@ const GAMMA_MAX: f64 = 0.5;
 pub struct Outcome {
     /// What was trained.
     pub recipe: Recipe,
+    /// What found who may fire: the last bits depend on it.
+    pub kernel: Kernel,
     /// How far the samples stood from the origin before they were centred.
     pub offset: Offset,
     /// The epoch whose weights these are.
@@ -61,6 +64,9 @@ pub enum RunError {
         /// Values of a row that was held out.
         held_out: usize,
     },
+    /// A kernel for other CPUs was asked for.
+    #[error("kernel {0:?}: expected a CPU with AVX512-BF16, found none; fp32 runs everywhere")]
+    Kernel(Kernel),
     /// Fewer samples than one batch.
     #[error("samples: expected at least a batch of {batch}, found {found}")]
     Few {
@@ -96,16 +102,34 @@ struct Run {
     best: Option<Weights>,
 }
 
-/// Trains, or goes on with what lies at `checkpoint`; tells `progress` of every epoch.
+/// Trains, or goes on with what lies at `checkpoint`; tells `progress` of every epoch. The kernel is
+/// the checkpoint's, or the CPU's fastest.
 ///
 /// # Errors
 /// Samples or recipe are unfit, the loss is no number any more, or the disk fails.
 pub fn run(
     recipe: Recipe,
+    samples: [Samples; 2],
+    checkpoint: &Path,
+    progress: impl FnMut(&Epoch, u64),
+) -> Result<Trained, RunError> {
+    run_on(None, recipe, samples, checkpoint, progress)
+}
+
+/// The same on this kernel; a checkpoint of another one is refused.
+///
+/// # Errors
+/// As [`run`], or the CPU does not have it.
+pub fn run_on(
+    kernel: Option<Kernel>,
+    recipe: Recipe,
     [train, held_out]: [Samples; 2],
     checkpoint: &Path,
     mut progress: impl FnMut(&Epoch, u64),
 ) -> Result<Trained, RunError> {
+    if let Some(kernel) = kernel.filter(|kernel| !kernel.runs_here()) {
+        return Err(RunError::Kernel(kernel));
+    }
     let d = train.d;
     recipe.check(d)?;
     if held_out.d != d {
@@ -122,10 +146,14 @@ pub fn run(
         normaliser.apply(&mut samples.values);
         samples.values
     };
-    let state = State::new(recipe.clone(), [train.digest, held_out.digest]);
+    let state = State::new(
+        recipe.clone(),
+        kernel.unwrap_or(Kernel::fastest()),
+        [train.digest, held_out.digest],
+    );
     let (train, held_out) = (normalised(train), normalised(held_out));
     let mut run = Run { recipe, d, train, held_out, state, best: None };
-    let mut trainer = run.begin(checkpoint)?;
+    let mut trainer = run.begin(checkpoint, kernel)?;
     let epochs = run.recipe.epochs;
     while trainer.step_number() < trainer.steps() {
         let epoch = run.epoch(&mut trainer)?;
@@ -137,11 +165,12 @@ pub fn run(
 
 impl Run {
     /// A new trainer, or the one that was put away.
-    fn begin(&mut self, checkpoint: &Path) -> Result<Trainer, RunError> {
+    fn begin(&mut self, checkpoint: &Path, kernel: Option<Kernel>) -> Result<Trainer, RunError> {
         let samples = (self.train.len() / self.d) as u64;
-        let Some((state, tensors)) = self.state.read(checkpoint)? else {
+        let Some((state, tensors)) = self.state.read(checkpoint, kernel)? else {
             let weights = start::weights(&self.recipe, &self.train, self.d);
-            return Ok(Trainer::new(self.recipe.clone(), weights, samples));
+            let trainer = Trainer::new(self.recipe.clone(), weights, samples);
+            return Ok(trainer.with_kernel(self.state.kernel));
         };
         let latents = self.recipe.latents;
         if state.best.is_some() {
@@ -152,7 +181,7 @@ impl Run {
         self.state = state;
         let trainer =
             Trainer::resume(self.recipe.clone(), &tensors, (self.d, samples), (step, silent));
-        Ok(trainer.map_err(CheckpointError::from)?)
+        Ok(trainer.map_err(CheckpointError::from)?.with_kernel(self.state.kernel))
     }
 
     /// One epoch from its first step on: every sample once, in an order of its own; what does not
@@ -205,6 +234,7 @@ impl Run {
         let above = Selection::Above { gated, thresholds: &thresholds };
         let outcome = Outcome {
             offset,
+            kernel: self.state.kernel,
             best: self.state.best.unwrap_or(0),
             history: self.state.history,
             training: measure(&weights, &above, &self.train),

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use clearfilm_models::kernel::Kernel;
 use clearfilm_models::recipe::Recipe;
 use clearfilm_models::train::{Layout, Losses, Trainer, Weights};
 use safetensors::{Dtype, SafeTensors};
@@ -87,14 +88,24 @@ fn apart(found: &[f32], expected: &[f32]) -> f64 {
     (squares(&mut difference) / squares(&mut expected.iter().map(|x| f64::from(*x)))).sqrt()
 }
 
+/// Both kernels, where the CPU has them; bf16 only looks, so the same holds.
 fn check(name: &str) {
+    for kernel in [Kernel::Fp32, Kernel::Bf16] {
+        if kernel.runs_here() {
+            check_on(kernel, name);
+        }
+    }
+}
+
+fn check_on(kernel: Kernel, name: &str) {
     let (recipe, shared, fixture) = (recipe(name), Fixture::open("batches"), Fixture::open(name));
     let gated = name.starts_with("gated");
     let batch = recipe.batch;
     let start = shared.weights("start", gated);
     let d = start.d;
     recipe.check(d).expect("a recipe");
-    let mut trainer = Trainer::new(recipe.clone(), start, (batch * EPOCH) as u64);
+    let mut trainer =
+        Trainer::new(recipe.clone(), start, (batch * EPOCH) as u64).with_kernel(kernel);
     let batches = shared.fp32("batches");
     let (expected, _) = fixture.tensor("losses");
     let (mut auxiliary, mut clipped, mut reseeded) = (0, 0, 0);

@@ -2,10 +2,11 @@
 #![expect(clippy::print_stdout, reason = "what was found is worth reading")]
 
 use clearfilm_models::export::fold;
+use clearfilm_models::kernel::Kernel;
 use clearfilm_models::measure::measure;
 use clearfilm_models::normalise::Normaliser;
 use clearfilm_models::recipe::{Dead, GatedForm, Kind, Loss, Optimiser, Recipe, Schedule, Start};
-use clearfilm_models::run::{RunError, Trained, run};
+use clearfilm_models::run::{RunError, Trained, run, run_on};
 use clearfilm_models::samples::Samples;
 use clearfilm_models::start;
 use clearfilm_models::synthetic::{Planted, recovered};
@@ -138,6 +139,14 @@ fn matryoshka_puts_frequent_directions_first_and_not_without_its_prefix_loss() {
 
 #[test]
 fn a_run_that_was_cut_off_goes_on_to_the_same_bytes_with_any_number_of_threads() {
+    for kernel in [Kernel::Fp32, Kernel::Bf16] {
+        if kernel.runs_here() {
+            check_cut_off(kernel);
+        }
+    }
+}
+
+fn check_cut_off(kernel: Kernel) {
     let planted = planted();
     let drawn = planted.draw(2048);
     let samples = || {
@@ -156,7 +165,7 @@ fn a_run_that_was_cut_off_goes_on_to_the_same_bytes_with_any_number_of_threads()
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let unwound = std::panic::catch_unwind(|| {
-                run(recipe.clone(), samples(), &file(name), |epoch, _| {
+                run_on(Some(kernel), recipe.clone(), samples(), &file(name), |epoch, _| {
                     // Cut off before the epoch is kept.
                     assert!(Some(epoch.epoch) != stop, "cut off");
                 })
@@ -213,6 +222,28 @@ fn the_exported_form_is_the_trained_one_on_raw_embeddings() {
     check_exported(Kind::Standard { l1: 3.0, l1_warm_up: 10 });
     let form = GatedForm::UnitNorm;
     check_exported(Kind::Gated { sparsity: 4.0, sparsity_warm_up: 10, form, gate_loss: 1.0 });
+}
+
+#[test]
+fn a_checkpoint_says_its_kernel_and_goes_on_with_it() {
+    let drawn = planted().draw(512);
+    let samples = || {
+        [0, 1].map(|_| Samples {
+            d: 64,
+            values: drawn.samples.clone(),
+            digest: Digest::of(b"drawn"),
+        })
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("checkpoint.safetensors");
+    let short = Recipe { epochs: 1, ..recipe(Kind::TopK { k: 3 }) };
+    let on = |kernel| run_on(kernel, short.clone(), samples(), &file, |_, _| {});
+    let kernel = on(Some(Kernel::Fp32)).expect("trained").outcome.kernel;
+    assert_eq!(kernel, Kernel::Fp32);
+    assert_eq!(on(None).expect("gone on with").outcome.kernel, Kernel::Fp32);
+    let other = on(Some(Kernel::Bf16)).expect_err("refused").to_string();
+    let expected = ["expected a checkpoint of this kernel", "expected a CPU with AVX512-BF16"];
+    assert!(expected.iter().any(|expected| other.contains(expected)), "{other}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use clearfilm_models::export::{file, fold};
+use clearfilm_models::kernel::Kernel;
 use clearfilm_models::recipe::Recipe;
-use clearfilm_models::run::{Trained, run};
+use clearfilm_models::run::{Trained, run_on};
 use clearfilm_models::samples::Samples;
 
 /// Train a sparse autoencoder.
@@ -16,7 +17,7 @@ use clearfilm_models::samples::Samples;
 #[command(after_help = "\
 Written to the folder: checkpoint.safetensors after every epoch, and at the end sae.safetensors as
 a bundle carries it (fp32, thresholds, centring folded in) and run.json with what was measured.
-Same recipe, samples and kind of CPU: same bytes, with any number of threads.")]
+Same recipe, samples, kernel and kind of CPU: same bytes, with any number of threads.")]
 pub(crate) struct Train {
     /// Recipe (TOML).
     #[arg(short, long, value_name = "FILE")]
@@ -36,6 +37,10 @@ pub(crate) struct Train {
     /// Threads; 0: as many as there are cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Arithmetic that finds who may fire: fp32, or bf16 where the CPU has it; the checkpoint's or
+    /// the fastest if it is not said.
+    #[arg(long, value_name = "KERNEL", value_parser = ["fp32", "bf16"])]
+    kernel: Option<String>,
 }
 
 impl Train {
@@ -49,9 +54,13 @@ impl Train {
         fs::create_dir_all(&self.out)
             .with_context(|| format!("making folder {}", self.out.display()))?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
+        let kernel = self.kernel.as_deref().map(|kernel| match kernel {
+            "bf16" => Kernel::Bf16,
+            _ => Kernel::Fp32,
+        });
         let checkpoint = self.out.join("checkpoint.safetensors");
         let trained = pool.install(|| {
-            run(recipe, samples, &checkpoint, |epoch, epochs| {
+            run_on(kernel, recipe, samples, &checkpoint, |epoch, epochs| {
                 anstream::println!(
                     "epoch {} of {epochs}: loss {:.5}, held-out FVU {:.5}, dead {}",
                     epoch.epoch,

@@ -1,8 +1,11 @@
 //! What brings latents back that no longer fire: an auxiliary loss, and re-seeding.
 
+use std::cmp::Ordering;
+
 use rayon::prelude::*;
 
 use super::adam::Moments;
+use super::dense::{Dense, Parts};
 use super::errors::{Asked, Errors};
 use super::firings::{ByLatent, Firing, Part};
 use super::gradients::Channel;
@@ -12,6 +15,10 @@ use crate::kernel::{Rows, add, dot, norm, product};
 
 /// A re-seeded encoder row is this long, in mean lengths of the others' (Bricken et al. 2023).
 const SEEDED: f32 = 0.2;
+
+/// Products are faster than firings where at least one of so many dead latents takes part: a firing
+/// reads rows of 2 KiB from afar, for the same arithmetic.
+const DENSE: usize = 4;
 
 /// Lets dead latents reconstruct what the others leave over (Gao et al. 2024, appendix A.2).
 ///
@@ -29,9 +36,36 @@ pub(super) struct Auxiliary<'a> {
     pub(super) coefficient: f32,
 }
 
+/// What dead latents learn from.
+#[derive(Debug)]
+pub(super) enum Lesson {
+    /// Firings, where few of many dead latents take part in a sample.
+    Sparse(Channel),
+    /// Products, where most do.
+    Dense(Dense),
+}
+
+impl Lesson {
+    /// The firings, if there are any.
+    pub(super) fn channel(&self) -> Option<&Channel> {
+        match self {
+            Self::Sparse(channel) => Some(channel),
+            Self::Dense(_) => None,
+        }
+    }
+
+    /// The products, if there are any.
+    pub(super) fn dense(&self) -> Option<&Dense> {
+        match self {
+            Self::Sparse(_) => None,
+            Self::Dense(dense) => Some(dense),
+        }
+    }
+}
+
 impl Auxiliary<'_> {
-    /// The loss and its channel; none where nobody is dead or nothing is left over.
-    pub(super) fn channel(&self, main: &Errors, weight: f32) -> Option<(f64, Channel)> {
+    /// The loss and what is learnt; none where nobody is dead or nothing is left over.
+    pub(super) fn lesson(&self, main: &Errors, weight: f32) -> Option<(f64, Lesson)> {
         if self.dead.is_empty() || self.coefficient <= 0.0 {
             return None;
         }
@@ -42,58 +76,115 @@ impl Auxiliary<'_> {
         if variance.is_nan() || variance <= 0.0 {
             return None;
         }
-        let mut parts = self.select();
         let share = (count(self.dead.len()) / count(self.k)).min(1.0);
         #[expect(clippy::cast_possible_truncation, reason = "a factor like the others")]
         let weight = (f64::from(self.coefficient * share) / variance) as f32;
+        if self.k * DENSE >= self.dead.len() {
+            let decoder: Vec<f32> = self
+                .dead
+                .iter()
+                .flat_map(|&latent| self.weights.w_dec(latent as usize))
+                .copied()
+                .collect();
+            let parts =
+                Parts { centred: self.centred, residual: &residual, decoder: &decoder, weight };
+            let dense = Dense::of(self.dead, &self.activations(), parts);
+            return Some((dense.squares, Lesson::Dense(dense)));
+        }
+        let mut parts = self.select();
         let latents = self.weights.latents();
         let asked = Asked { ends: &[latents], weight };
-        let errors = Errors::of(self.weights, &residual, &mut parts, asked);
+        let errors = Errors::of(self.weights, &residual, &mut parts, asked, Vec::new());
         let firings = ByLatent::of(&parts, latents);
-        Some((errors.squares, Channel { firings, errors, decoder: true }))
+        Some((errors.squares, Lesson::Sparse(Channel { firings, errors, decoder: true })))
     }
 
     /// The `k` highest dead latents of each sample.
     fn select(&self) -> Vec<Part> {
-        let (weights, d) = (self.weights, self.weights.d);
-        let layout = weights.layout();
-        let rows: Vec<f32> = self
-            .dead
-            .iter()
-            .flat_map(|&latent| &weights.record(latent as usize)[layout.w_enc()])
-            .copied()
-            .collect();
-        let bias: Vec<f32> = self
-            .dead
-            .iter()
-            .map(|&latent| weights.record(latent as usize)[layout.b_enc()])
-            .collect();
-        let of_sample = |z: &[f32], part: &mut Part| {
-            let firings = self.dead.iter().zip(z.iter().zip(&bias));
-            let mut found: Vec<Firing> = firings
-                .map(|(&latent, (&z, bias))| Firing { latent, value: z + bias, gain: 0.0, z })
-                .collect();
-            if found.len() > self.k {
-                found.select_nth_unstable_by(self.k - 1, |a, b| {
-                    b.value.total_cmp(&a.value).then_with(|| a.latent.cmp(&b.latent))
-                });
-                found.truncate(self.k);
-                found.sort_unstable_by_key(|firing| firing.latent);
-            }
-            part.firings.append(&mut found);
+        let one = |pre: &[f32], z: &[f32], part: &mut Part| {
+            let floor = self.floor(pre);
+            let firings = self.dead.iter().zip(pre.iter().zip(z)).enumerate();
+            let taken = firings.filter(|(at, (_, (value, _)))| floor.takes(*at, **value));
+            part.firings.extend(taken.map(|(_, (&latent, (&value, &z)))| Firing {
+                latent,
+                value,
+                gain: 0.0,
+                z,
+            }));
             part.ends.push(part.firings.len());
         };
-        self.centred
-            .par_chunks(SAMPLES * d)
-            .map(|samples| {
-                let samples = Rows::dense(samples, d);
-                let mut products = vec![0.0; samples.count * self.dead.len()];
-                product(&mut products, samples, Rows::dense(&rows, d));
-                let mut part = Part::default();
-                products.chunks_exact(self.dead.len()).for_each(|z| of_sample(z, &mut part));
-                part
-            })
-            .collect()
+        self.part_by_part(|products, bias| {
+            let (mut part, mut pre) = (Part::default(), vec![0.0; bias.len()]);
+            for z in products.chunks_exact(bias.len()) {
+                pre.iter_mut().zip(z.iter().zip(bias)).for_each(|(pre, (z, bias))| *pre = z + bias);
+                one(&pre, z, &mut part);
+            }
+            part
+        })
+    }
+
+    /// Pre-activations `[batch, dead]` of those that take part; 0 of the others.
+    fn activations(&self) -> Vec<f32> {
+        let parts = self.part_by_part(|mut products, bias| {
+            for pre in products.chunks_exact_mut(bias.len()) {
+                pre.iter_mut().zip(bias).for_each(|(pre, bias)| *pre += bias);
+                let floor = self.floor(pre);
+                for (at, pre) in pre.iter_mut().enumerate() {
+                    // Who takes part with exactly 0 must be told from who does not.
+                    let value = if *pre == 0.0 { f32::MIN_POSITIVE } else { *pre };
+                    *pre = if floor.takes(at, *pre) { value } else { 0.0 };
+                }
+            }
+            products
+        });
+        parts.concat()
+    }
+
+    /// Gives the products `[samples, dead]` of each part, and the biases, to `take`.
+    fn part_by_part<T: Send>(&self, take: impl Fn(Vec<f32>, &[f32]) -> T + Sync) -> Vec<T> {
+        let (weights, d) = (self.weights, self.weights.d);
+        let layout = weights.layout();
+        let record = |latent: &u32| weights.record(*latent as usize);
+        let rows: Vec<f32> =
+            self.dead.iter().flat_map(|latent| &record(latent)[layout.w_enc()]).copied().collect();
+        let bias: Vec<f32> =
+            self.dead.iter().map(|latent| record(latent)[layout.b_enc()]).collect();
+        let one = |samples| {
+            let samples = Rows::dense(samples, d);
+            let mut products = vec![0.0; samples.count * self.dead.len()];
+            product(&mut products, samples, Rows::dense(&rows, d));
+            take(products, &bias)
+        };
+        self.centred.par_chunks(SAMPLES * d).map(one).collect()
+    }
+
+    /// What the `k` highest of these reach.
+    fn floor(&self, pre: &[f32]) -> Reach {
+        if pre.len() <= self.k {
+            return Reach { value: f32::NEG_INFINITY, last: pre.len() };
+        }
+        let mut sorted: Vec<(usize, f32)> = pre.iter().copied().enumerate().collect();
+        let (_, (last, value), _) = sorted.select_nth_unstable_by(self.k - 1, |a, b| {
+            b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0))
+        });
+        Reach { value: *value, last: *last }
+    }
+}
+
+/// The lowest that is taken; of those alike, the ones up to `last`.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    value: f32,
+    last: usize,
+}
+
+impl Reach {
+    fn takes(self, at: usize, value: f32) -> bool {
+        match value.total_cmp(&self.value) {
+            Ordering::Greater => true,
+            Ordering::Equal => at <= self.last,
+            Ordering::Less => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::firings::Part;
 use super::select::SAMPLES;
 use super::weights::Weights;
-use crate::kernel::{add, dot};
+use crate::kernel::{Rows, Term, add, add_rows, dot};
 
 /// Derivatives of the loss by the reconstructions: `[batch, groups, d]`.
 ///
@@ -17,7 +17,7 @@ pub(super) struct Errors {
     groups: usize,
     /// Values of a sample.
     d: usize,
-    values: Vec<f32>,
+    pub(super) values: Vec<f32>,
     /// The sum over samples and prefixes of the squared error, each weighted.
     pub(super) squares: f64,
 }
@@ -33,15 +33,16 @@ pub(super) struct Asked<'a> {
 
 impl Errors {
     /// Decodes the firings and compares with the targets `[batch, d]`; sets every firing's gain to
-    /// the derivative of the loss by its value.
+    /// the derivative of the loss by its value. `values` is room, whatever it holds.
     pub(super) fn of(
         weights: &Weights,
         targets: &[f32],
         parts: &mut [Part],
         asked: Asked<'_>,
+        mut values: Vec<f32>,
     ) -> Self {
         let (d, groups) = (weights.d, asked.ends.len());
-        let mut values = vec![0.0; targets.len() * groups];
+        values.resize(targets.len() * groups, 0.0);
         let squares: Vec<f64> = parts
             .par_iter_mut()
             .zip(values.par_chunks_mut(SAMPLES * groups * d))
@@ -58,10 +59,12 @@ impl Errors {
         Self { groups, d, values, squares: squares.iter().sum() }
     }
 
-    /// The derivative by the reconstruction that a latent of this group moves.
+    /// The derivatives by the reconstruction that a latent of this group moves, one a sample.
     #[must_use]
-    pub(super) fn slice(&self, sample: usize, group: usize) -> &[f32] {
-        &self.values[(sample * self.groups + group) * self.d..][..self.d]
+    pub(super) fn rows(&self, group: usize) -> Rows<'_> {
+        let stride = self.groups * self.d;
+        let values = &self.values[group * self.d..];
+        Rows { values, count: self.values.len() / stride, length: self.d, stride }
     }
 
     /// The derivative by the last prefix alone: of the whole dictionary's reconstruction.
@@ -89,6 +92,7 @@ fn sample(
     Asked { ends, weight }: Asked<'_>,
 ) -> f64 {
     let d = weights.d;
+    let mut terms = Vec::with_capacity(firings.len());
     let mut squares = 0.0;
     let (mut begin, mut group) = (0, 0);
     // Each slice begins as the error of the prefix before it.
@@ -100,9 +104,10 @@ fn sample(
             slice.copy_from_slice(&before[(group - 1) * d..]);
         }
         let length = firings[begin..].partition_point(|f| (f.latent as usize) < ends[group]);
-        for firing in &firings[begin..begin + length] {
-            add(slice, firing.value, weights.w_dec(firing.latent as usize));
-        }
+        terms.clear();
+        let inside = &firings[begin..begin + length];
+        terms.extend(inside.iter().map(|f| Term { row: f.latent, factor: f.value }));
+        add_rows(slice, weights.decoder(), &terms);
         squares += f64::from(weight) * f64::from(dot(slice, slice));
         begin += length;
         group += 1;

@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::dense::{Dense, Share};
 use super::errors::Errors;
 use super::firings::{At, ByLatent};
 use super::weights::Weights;
-use crate::kernel::{add, dot};
+use crate::kernel::{Rows, Term, add, add_rows, dot};
 
 /// Latents of one task: at 512 values a latent their records are half a megabyte, half of what the
 /// second level of cache holds.
@@ -32,9 +33,11 @@ pub(super) struct Causes<'a> {
     /// Rising ends of the prefixes.
     pub(super) ends: &'a [usize],
     /// The reconstruction that is the dictionary's.
-    pub(super) main: Channel,
+    pub(super) main: &'a Channel,
     /// That of dead latents, or of the gates alone.
-    pub(super) auxiliary: Option<Channel>,
+    pub(super) auxiliary: Option<&'a Channel>,
+    /// The same of dead latents, as products.
+    pub(super) dense: Option<&'a Dense>,
     /// Are gate and magnitude apart?
     pub(super) gated: bool,
     /// Is every decoder row of length 1? What would lengthen it is then left out.
@@ -63,7 +66,7 @@ impl Causes<'_> {
             .map(|(task, records)| self.task(task * LATENTS, records, stride))
             .collect();
         let mut b_dec = self.main.errors.common();
-        if let Some(auxiliary) = self.auxiliary.as_ref().filter(|a| a.decoder && self.gated) {
+        if let Some(auxiliary) = self.auxiliary.filter(|a| a.decoder && self.gated) {
             add(&mut b_dec, 1.0, &auxiliary.errors.common());
         }
         let mut norm = Norm { squares: 0.0, touched: Vec::with_capacity(self.weights.latents()) };
@@ -80,15 +83,16 @@ impl Causes<'_> {
     /// Gradients of the latents from `first` on; sum of squares, who has one, and what their
     /// encoder rows take from `b_dec`.
     fn task(&self, first: usize, records: &mut [f32], stride: usize) -> (f64, Vec<bool>, Vec<f32>) {
-        let mut pull = vec![0.0; self.weights.d];
+        let (mut pull, mut terms) = (vec![0.0; self.weights.d], Vec::new());
         let (mut squares, mut touched) = (0.0, Vec::with_capacity(records.len() / stride));
         for (latent, record) in (first..).zip(records.chunks_exact_mut(stride)) {
             let main = self.main.firings.latent(latent);
-            let auxiliary = self.auxiliary.as_ref().map_or(&[][..], |a| a.firings.latent(latent));
-            let any = !main.is_empty() || !auxiliary.is_empty();
+            let auxiliary = self.auxiliary.map_or(&[][..], |a| a.firings.latent(latent));
+            let dense = self.dense.and_then(|dense| dense.latent(latent));
+            let any = !main.is_empty() || !auxiliary.is_empty() || dense.is_some();
             touched.push(any);
             if any {
-                let gain = self.latent(latent, main, auxiliary, record);
+                let gain = self.latent(latent, (main, auxiliary, dense), (record, &mut terms));
                 add(&mut pull, gain, &self.weights.record(latent)[self.weights.layout().w_enc()]);
                 squares += f64::from(dot(record, record));
             }
@@ -97,23 +101,31 @@ impl Causes<'_> {
     }
 
     /// One latent's gradient; gives the sum of its gains.
-    fn latent(&self, latent: usize, main: &[At], auxiliary: &[At], record: &mut [f32]) -> f32 {
+    fn latent(
+        &self,
+        latent: usize,
+        (main, auxiliary, dense): (&[At], &[At], Option<Share<'_>>),
+        (record, terms): (&mut [f32], &mut Vec<Term>),
+    ) -> f32 {
         let layout = self.weights.layout();
         let own = self.weights.record(latent);
         let group = self.ends.partition_point(|end| *end <= latent);
         record.fill(0.0);
         let (mut open, mut through) = (0.0, 0.0);
+        self.feel(self.main, main, group, (record, terms));
         for at in main {
-            self.feel(&self.main, at, group, record);
             open += at.gain;
             through += at.gain * at.z;
         }
         let mut gate = 0.0;
-        if let Some(channel) = &self.auxiliary {
-            for at in auxiliary {
-                self.feel(channel, at, 0, record);
-                gate += at.gain;
-            }
+        if let Some(channel) = self.auxiliary {
+            self.feel(channel, auxiliary, 0, (record, terms));
+            gate = auxiliary.iter().map(|at| at.gain).sum();
+        }
+        if let Some(Share { w_enc, w_dec, gain }) = dense {
+            add(&mut record[layout.w_enc()], 1.0, w_enc);
+            add(&mut record[layout.w_dec()], 1.0, w_dec);
+            gate += gain;
         }
         if self.gated {
             record[layout.b_enc()] = gate;
@@ -136,14 +148,23 @@ impl Causes<'_> {
         open + gate
     }
 
-    fn feel(&self, channel: &Channel, at: &At, group: usize, record: &mut [f32]) {
-        let (layout, sample) = (self.weights.layout(), at.sample as usize);
-        if channel.decoder && at.value != 0.0 {
-            add(&mut record[layout.w_dec()], at.value, channel.errors.slice(sample, group));
+    /// Adds what one channel's firings of a latent give to its rows.
+    fn feel(
+        &self,
+        channel: &Channel,
+        firings: &[At],
+        group: usize,
+        (record, terms): (&mut [f32], &mut Vec<Term>),
+    ) {
+        let (layout, d) = (self.weights.layout(), self.weights.d);
+        let mut sum = |to: &mut [f32], rows: Rows<'_>, factor: fn(&At) -> f32| {
+            terms.clear();
+            terms.extend(firings.iter().map(|at| Term { row: at.sample, factor: factor(at) }));
+            add_rows(to, rows, terms);
+        };
+        if channel.decoder {
+            sum(&mut record[layout.w_dec()], channel.errors.rows(group), |at| at.value);
         }
-        if at.gain != 0.0 {
-            let centred = &self.centred[sample * layout.d..][..layout.d];
-            add(&mut record[layout.w_enc()], at.gain, centred);
-        }
+        sum(&mut record[layout.w_enc()], Rows::dense(self.centred, d), |at| at.gain);
     }
 }

@@ -7,6 +7,7 @@
 
 mod adam;
 mod auxiliary;
+mod dense;
 mod errors;
 mod firings;
 mod gradients;
@@ -16,9 +17,11 @@ mod weights;
 
 use rayon::prelude::*;
 
+use crate::kernel::Kernel;
+use crate::kernel::bf16::Panels;
 use crate::recipe::{GatedForm, Kind, Loss, Recipe};
 pub use adam::Moments;
-use auxiliary::{Auxiliary, reseed};
+use auxiliary::{Auxiliary, Lesson, reseed};
 use errors::{Asked, Errors};
 use firings::ByLatent;
 pub use firings::{Firing, Part};
@@ -42,6 +45,8 @@ pub struct Losses {
     pub dead: usize,
     /// Norm of the gradient before it was clipped.
     pub norm: f64,
+    /// Samples on which bf16 could not tell who may fire, so that fp32 did.
+    pub untold: usize,
 }
 
 impl Losses {
@@ -64,6 +69,8 @@ pub struct Diverged {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trainer {
     recipe: Recipe,
+    /// What finds who may fire.
+    kernel: Kernel,
     /// Steps of the whole run.
     steps: u64,
     /// Samples of one epoch.
@@ -76,33 +83,57 @@ pub struct Trainer {
     silent: Vec<u64>,
     /// Room for the gradient, so that it is not asked for in every step.
     gradient: Weights,
+    /// The same for everything else that is large.
+    room: Room,
+}
+
+/// Room that one step leaves to the next; what it holds counts for nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Room {
+    centred: Vec<f32>,
+    errors: Vec<f32>,
+    panels: Panels,
 }
 
 /// Everything that the batch showed before weights move.
 struct Seen {
     centred: Vec<f32>,
     main: Channel,
-    auxiliary: Option<Channel>,
+    auxiliary: Option<Lesson>,
     losses: Losses,
     dead: Vec<u32>,
 }
 
 impl Trainer {
-    /// Begins with these weights; `samples` are in one epoch.
+    /// Begins with these weights; `samples` are in one epoch. The kernel is the CPU's fastest.
     #[must_use]
     pub fn new(recipe: Recipe, weights: Weights, samples: u64) -> Self {
         let (latents, d) = (weights.latents(), weights.d);
         let batches = samples / recipe.batch as u64;
         Self {
+            kernel: Kernel::fastest(),
             steps: recipe.epochs * batches.max(1),
             samples,
             moments: Moments::zeros(latents, d),
             average: (recipe.optimiser.average > 0.0).then(|| weights.clone()),
             silent: vec![0; latents],
             gradient: Weights::zeros(latents, d),
+            room: Room::default(),
             recipe,
             weights,
         }
+    }
+
+    /// The same with this kernel.
+    #[must_use]
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
+    /// What finds who may fire.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Steps done.
@@ -141,7 +172,8 @@ impl Trainer {
         }
         let reseeds = self.reseeds_after(number) && !dead.is_empty();
         let errors = reseeds.then(|| main.errors.clone());
-        let known = self.differentiate(&centred, main, auxiliary);
+        let known = self.differentiate(&centred, &main, auxiliary.as_ref());
+        self.room.errors = main.errors.values;
         losses.norm = known.squares.sqrt();
         let rate = self.recipe.rate_at(number, self.steps);
         let unit_norm = self.recipe.unit_norm();
@@ -151,6 +183,7 @@ impl Trainer {
             reseed(&mut self.weights, &mut self.moments, &centred, &errors, &dead);
             dead.iter().for_each(|&latent| self.silent[latent as usize] = 0);
         }
+        self.room.centred = centred;
         self.follow();
         Ok(losses)
     }
@@ -159,7 +192,9 @@ impl Trainer {
     fn look(&mut self, batch: &[f32]) -> Seen {
         let (d, number) = (self.weights.d, self.moments.steps);
         let samples = batch.len() / d;
-        let mut centred = batch.to_vec();
+        let mut centred = std::mem::take(&mut self.room.centred);
+        centred.clear();
+        centred.extend_from_slice(batch);
         centred
             .par_chunks_mut(select::SAMPLES * d)
             .flat_map_iter(|c| c.chunks_exact_mut(d))
@@ -169,9 +204,12 @@ impl Trainer {
         let weight = self.weight() / count(samples);
         let ends = self.recipe.groups();
         let k = self.recipe.k_at(number, self.steps);
-        let mut parts = select::select(&self.weights, &centred, &self.recipe.select, k);
+        let panels = (self.kernel == Kernel::Bf16).then_some(&mut self.room.panels);
+        let kind = &self.recipe.select;
+        let (mut parts, untold) = select::select(&self.weights, &centred, kind, k, panels);
         let asked = Asked { ends: &ends, weight: weight / count(ends.len()) };
-        let errors = Errors::of(&self.weights, &centred, &mut parts, asked);
+        let room = std::mem::take(&mut self.room.errors);
+        let errors = Errors::of(&self.weights, &centred, &mut parts, asked, room);
         let fired = self.count_firings(&parts, samples);
         let dead = self.dead();
         let mut losses = Losses {
@@ -181,6 +219,7 @@ impl Trainer {
             l0: fired / f64::from(count(samples)),
             dead: dead.len(),
             norm: 0.0,
+            untold,
         };
         let auxiliary = match self.recipe.select {
             Kind::Standard { l1, l1_warm_up } => {
@@ -193,13 +232,13 @@ impl Trainer {
                 let asked = (weight * gate_loss, penalty);
                 let (sum, channel) = self.gates(&centred, &mut parts, form, asked);
                 (losses.sparsity, losses.auxiliary) = (sum, channel.errors.squares);
-                Some(channel)
+                Some(Lesson::Sparse(channel))
             }
             Kind::TopK { .. } | Kind::BatchTopK { .. } | Kind::MatryoshkaBatchTopK { .. } => {
-                let found = self.auxiliary(&centred, &dead).channel(&errors, asked.weight);
-                found.map(|(loss, channel)| {
+                let found = self.auxiliary(&centred, &dead).lesson(&errors, asked.weight);
+                found.map(|(loss, lesson)| {
                     losses.auxiliary = loss;
-                    channel
+                    lesson
                 })
             }
         };
@@ -236,8 +275,13 @@ impl Trainer {
             let open = firing.value > 0.0;
             firing.gain *= if open { r_mag[firing.latent as usize].exp() } else { 0.0 };
         }
-        let errors =
-            Errors::of(&self.weights, centred, &mut gates, Asked { ends: &[latents], weight });
+        let errors = Errors::of(
+            &self.weights,
+            centred,
+            &mut gates,
+            Asked { ends: &[latents], weight },
+            Vec::new(),
+        );
         let lengths: Vec<f32> = match form {
             GatedForm::UnitNorm => vec![1.0; latents],
             GatedForm::DecoderNorm => {
@@ -257,8 +301,8 @@ impl Trainer {
     fn differentiate(
         &mut self,
         centred: &[f32],
-        main: Channel,
-        auxiliary: Option<Channel>,
+        main: &Channel,
+        auxiliary: Option<&Lesson>,
     ) -> Norm {
         let ends = self.recipe.groups();
         let samples = count(centred.len() / self.weights.d);
@@ -269,7 +313,8 @@ impl Trainer {
             centred,
             ends: &ends,
             main,
-            auxiliary,
+            auxiliary: auxiliary.and_then(Lesson::channel),
+            dense: auxiliary.and_then(Lesson::dense),
             gated: matches!(self.recipe.select, Kind::Gated { .. }),
             unit_norm: self.recipe.unit_norm(),
             norm_weight,

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::firings::{Firing, Part};
 use super::weights::Weights;
-use crate::kernel::{Rows, any_above, product};
+use crate::kernel::bf16::{Floor, Panels, Reached, Scan, fetch};
+use crate::kernel::{AHEAD, Rows, any_above, dot, product};
 use crate::recipe::Kind;
 
 /// Samples of one task. Below 256 the weights are packed too often for the product's speed, and
@@ -19,17 +20,27 @@ const BLOCK: usize = 64;
 /// Samples that a batch's floor is guessed from: a 64th of a batch of 4,096.
 const PROBED: usize = 64;
 
+/// What they reach so many times `k` strong, the batch mostly reaches `k` strong; the second guess
+/// is for a batch that does not.
+const GUESSES: [f32; 2] = [1.25, 3.0];
+
+/// A scan in bf16 pays where at most one latent of so many fires.
+const SPARSE: usize = 8;
+
 /// A sample's candidates are cut down to `k` when they are this many times as many.
 const CANDIDATES: usize = 4;
 
 thread_local! {
     /// The products of one task; as large as the largest so far.
     static PRODUCTS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+
+    /// The state of one task's scan.
+    static SCAN: RefCell<Scan> = RefCell::default();
 }
 
-/// The biases that selection needs, each `[latents]`.
-struct Biases {
-    b_enc: Vec<f32>,
+/// The biases of a gated dictionary, each `[latents]`.
+struct Biases<'a> {
+    b_enc: &'a [f32],
     r_mag: Vec<f32>,
     b_mag: Vec<f32>,
 }
@@ -54,7 +65,7 @@ pub enum Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Who fires on which of the normalised samples `[n, d]`.
+    /// Who fires on which of the normalised samples `[n, d]`, by products in fp32.
     #[must_use]
     pub fn of(&self, weights: &Weights, samples: &[f32]) -> Vec<Part> {
         let mut centred = samples.to_vec();
@@ -64,9 +75,9 @@ impl Selection<'_> {
         match *self {
             Self::Trained(kind) => {
                 let k = kind.k().unwrap_or(0);
-                select(weights, &centred, kind, k)
+                select(weights, &centred, kind, k, None).0
             }
-            Self::Batch { k } => select(weights, &centred, &Kind::BatchTopK { k }, k),
+            Self::Batch { k } => select(weights, &centred, &Kind::BatchTopK { k }, k, None).0,
             Self::Above { gated, thresholds } => {
                 let layout = weights.layout();
                 let bias = weights.column(if gated { layout.b_mag() } else { layout.b_enc() });
@@ -85,31 +96,144 @@ impl Selection<'_> {
     }
 }
 
-/// Who fires on which of the centred samples `[batch, d]`, in parts of [`SAMPLES`].
+/// Who fires on which of the centred samples `[batch, d]`, in parts of [`SAMPLES`], and on how many
+/// of them bf16 could not tell who may. With room for panels, bf16 looks first who may.
 #[must_use]
-pub(super) fn select(weights: &Weights, centred: &[f32], kind: &Kind, k: usize) -> Vec<Part> {
+pub(super) fn select(
+    weights: &Weights,
+    centred: &[f32],
+    kind: &Kind,
+    k: usize,
+    panels: Option<&mut Panels>,
+) -> (Vec<Part>, usize) {
     let layout = weights.layout();
-    let gated = matches!(kind, Kind::Gated { .. });
-    let column = |at| if gated { weights.column(at) } else { Vec::new() };
-    let biases = Biases {
-        b_enc: weights.column(layout.b_enc()),
-        r_mag: column(layout.r_mag()),
-        b_mag: column(layout.b_mag()),
+    let b_enc = weights.column(layout.b_enc());
+    let encoder = Encoder { weights, b_enc: &b_enc, panels: None };
+    let with_panels = || {
+        let panels = panels.filter(|_| k * SPARSE <= weights.latents());
+        let panels =
+            panels.and_then(|panels| panels.pack(weights.encoder(), &b_enc).then_some(&*panels));
+        Encoder { panels, ..encoder }
     };
     match kind {
-        Kind::TopK { .. } => each(weights, centred, |z, part, found| {
-            largest(z, &biases.b_enc, k, found);
-            found.sort_unstable_by_key(|firing| firing.latent);
-            part.firings.append(found);
-        }),
+        Kind::TopK { .. } => with_panels().largest(centred, k),
         Kind::BatchTopK { .. } | Kind::MatryoshkaBatchTopK { .. } => {
-            largest_of_batch(weights, centred, &biases, k)
+            with_panels().largest_of_batch(centred, k)
         }
-        Kind::Standard { .. } => {
-            each(weights, centred, |z, part, _| above(z, &biases.b_enc, 0.0, &mut part.firings))
-        }
+        Kind::Standard { .. } => encoder.above(centred, (0.0, 0)),
         Kind::Gated { .. } => {
-            each(weights, centred, |z, part, _| gates(z, &biases, &mut part.firings))
+            let (r_mag, b_mag) = (weights.column(layout.r_mag()), weights.column(layout.b_mag()));
+            let biases = Biases { b_enc: &b_enc, r_mag, b_mag };
+            let take = |z: &[f32], part: &mut Part, _: &mut _| gates(z, &biases, &mut part.firings);
+            (each(weights, centred, take), 0)
+        }
+    }
+}
+
+/// An encoder, and its panels where it is scanned in bf16.
+struct Encoder<'a> {
+    weights: &'a Weights,
+    b_enc: &'a [f32],
+    panels: Option<&'a Panels>,
+}
+
+impl Encoder<'_> {
+    /// The `k` largest of each sample.
+    fn largest(&self, centred: &[f32], k: usize) -> (Vec<Part>, usize) {
+        let Some(panels) = self.panels else {
+            let take = |z: &[f32], part: &mut Part, found: &mut Vec<Firing>| {
+                largest(z, self.b_enc, k, found);
+                found.sort_unstable_by_key(|firing| firing.latent);
+                part.firings.append(found);
+            };
+            return (each(self.weights, centred, take), 0);
+        };
+        self.scan(panels, centred, Floor::Highest(k), |found| {
+            if found.len() > k {
+                cut(found, k);
+            }
+        })
+    }
+
+    /// Everything above a floor; as many as `room` of a sample are expected.
+    fn above(&self, centred: &[f32], (floor, room): (f32, usize)) -> (Vec<Part>, usize) {
+        let Some(panels) = self.panels else {
+            let take = |z: &[f32], part: &mut Part, _: &mut _| {
+                above(z, self.b_enc, floor, &mut part.firings);
+            };
+            return (each(self.weights, centred, take), 0);
+        };
+        self.scan(panels, centred, Floor::Fixed(floor, room), |found| {
+            found.retain(|firing| firing.value > floor);
+        })
+    }
+
+    /// The `k * samples` largest of the whole batch.
+    fn largest_of_batch(&self, centred: &[f32], k: usize) -> (Vec<Part>, usize) {
+        let d = self.weights.d;
+        let samples = centred.len() / d;
+        let room = 8 * k;
+        // What more of a few samples reach, the others need not look below, mostly.
+        let few = samples.min(PROBED);
+        let (probe, _) = self.above(&centred[..few * d], (0.0, room));
+        let guesses = GUESSES.map(|times| nth_largest(&probe, share(times, k * few)));
+        let guesses = guesses.into_iter().flatten().map(|(floor, _)| floor);
+        for floor in guesses.chain([0.0]) {
+            let (mut parts, lost) = self.above(centred, (floor, room));
+            let enough = parts.iter().map(|part| part.firings.len()).sum::<usize>() >= k * samples;
+            if enough || floor <= 0.0 {
+                keep_largest(&mut parts, k * samples);
+                return (parts, lost);
+            }
+        }
+        (Vec::new(), 0)
+    }
+
+    /// Who may reach the floor by bf16, computed in fp32 and then reduced by `cut`.
+    fn scan(
+        &self,
+        panels: &Panels,
+        centred: &[f32],
+        floor: Floor,
+        cut: impl Fn(&mut Vec<Firing>) + Sync,
+    ) -> (Vec<Part>, usize) {
+        let d = self.weights.d;
+        let all: Vec<u32> = (0..).take(self.weights.latents()).collect();
+        let one = |samples: &[f32]| {
+            let (mut part, mut found) = (Part::default(), Vec::new());
+            let lost = SCAN.with_borrow_mut(|scan| {
+                panels.scan(samples, floor, scan, |sample, reached| {
+                    let latents = match reached {
+                        Reached::Some(latents) => latents,
+                        Reached::Any => &all,
+                    };
+                    self.compute(&samples[sample * d..][..d], latents, &mut found);
+                    cut(&mut found);
+                    found.sort_unstable_by_key(|firing: &Firing| firing.latent);
+                    part.firings.append(&mut found);
+                    part.ends.push(part.firings.len());
+                })
+            });
+            (part, lost)
+        };
+        let found: Vec<(Part, usize)> = centred.par_chunks(SAMPLES * d).map(one).collect();
+        let lost = found.iter().map(|(_, lost)| lost).sum();
+        (found.into_iter().map(|(part, _)| part).collect(), lost)
+    }
+
+    /// Those of the latents that stand above 0.
+    fn compute(&self, x: &[f32], latents: &[u32], found: &mut Vec<Firing>) {
+        let w_enc = self.weights.layout().w_enc();
+        for (at, &latent) in latents.iter().enumerate() {
+            if let Some(&next) = latents.get(at + AHEAD) {
+                fetch(&self.weights.record(next as usize)[w_enc.clone()]);
+            }
+            let at = latent as usize;
+            let z = dot(x, &self.weights.record(at)[w_enc.clone()]);
+            let value = z + self.b_enc[at];
+            if value > 0.0 {
+                found.push(Firing { latent, value, gain: 0.0, z });
+            }
         }
     }
 }
@@ -190,24 +314,6 @@ fn cut(found: &mut Vec<Firing>, k: usize) -> f32 {
     floor
 }
 
-/// The `k * samples` largest of the whole batch.
-fn largest_of_batch(weights: &Weights, centred: &[f32], biases: &Biases, k: usize) -> Vec<Part> {
-    let samples = centred.len() / weights.d;
-    let from = |centred: &[f32], floor: f32| {
-        each(weights, centred, |z, part, _| above(z, &biases.b_enc, floor, &mut part.firings))
-    };
-    // What twice as many of a few samples reach, the others need not look below, mostly.
-    let few = samples.min(PROBED);
-    let probe = from(&centred[..few * weights.d], 0.0);
-    let guess = nth_largest(&probe, 2 * k * few).map_or(0.0, |(floor, _)| floor);
-    let mut parts = from(centred, guess);
-    if guess > 0.0 && parts.iter().map(|part| part.firings.len()).sum::<usize>() < k * samples {
-        parts = from(centred, 0.0);
-    }
-    keep_largest(&mut parts, k * samples);
-    parts
-}
-
 /// The `n`-th largest value of all firings, and how many are larger; none where there are fewer.
 fn nth_largest(parts: &[Part], n: usize) -> Option<(f32, usize)> {
     let mut values: Vec<f32> =
@@ -242,8 +348,8 @@ fn keep_largest(parts: &mut [Part], wanted: usize) {
 }
 
 /// Latents whose gate is open, with what their magnitude gives: 0 where that is closed.
-fn gates(z: &[f32], biases: &Biases, found: &mut Vec<Firing>) {
-    for (latent, (&z, b_gate)) in (0_u32..).zip(z.iter().zip(&biases.b_enc)) {
+fn gates(z: &[f32], biases: &Biases<'_>, found: &mut Vec<Firing>) {
+    for (latent, (&z, b_gate)) in (0_u32..).zip(z.iter().zip(biases.b_enc)) {
         if z + b_gate > 0.0 {
             let at = latent as usize;
             let value = (biases.r_mag[at].exp() * z + biases.b_mag[at]).max(0.0);
@@ -251,3 +357,16 @@ fn gates(z: &[f32], biases: &Biases, found: &mut Vec<Firing>) {
         }
     }
 }
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a positive number of firings, whose last digits do not count"
+)]
+fn share(times: f32, n: usize) -> usize {
+    (times * n as f32) as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,14 @@ impl Weights {
         Rows { values: &self.records, count: self.latents(), length: self.d, stride }
     }
 
+    /// The decoder's rows, `[latents, d]`.
+    #[must_use]
+    pub fn decoder(&self) -> Rows<'_> {
+        let stride = self.layout().stride();
+        let values = &self.records[self.d.min(self.records.len())..];
+        Rows { values, count: self.latents(), length: self.d, stride }
+    }
+
     /// One value of every record, `[latents]`.
     #[must_use]
     pub fn column(&self, at: usize) -> Vec<f32> {
