@@ -11,6 +11,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use clearfilm_models::kernel::bf16::{Floor, Panels, Scan};
+use clearfilm_models::kernel::{Kernel, Rows, product};
 use clearfilm_models::normalise::{Normaliser, geometric_median};
 use clearfilm_models::recipe::{Dead, Kind, Loss, Optimiser, Recipe, Schedule, Start};
 use clearfilm_models::start::weights;
@@ -25,21 +27,24 @@ const BATCHES: usize = 4;
 const D: usize = 512;
 const K: usize = 32;
 
-/// Steps of a round.
+/// Steps of a round with 4,096 latents; with four times as many it is half of them.
 const STEPS: usize = 2;
 
 /// Rounds where the command line does not say.
 const ROUNDS: usize = 7;
 
+/// Times that a peak is looked for.
+const PEAKS: usize = 3;
+
+/// Samples of a task, as the trainer has them.
+const TASK: usize = 512;
+
 /// Samples without a firing after which the libraries call a latent dead.
 const WINDOW: u64 = 10_000_000;
 
-/// The libraries, and the precisions that they are tried in.
-const PEERS: [(&str, &[&str]); 3] = [
-    ("dictionary_learning", &["fp32", "bf16"]),
-    ("sae_lens", &["fp32", "bf16"]),
-    ("sparsify", &["fp32", "bf16"]),
-];
+/// The libraries in the precision that is faster here, and the first one in the other one too.
+const PEERS: [(&str, &[&str]); 3] =
+    [("dictionary_learning", &["fp32", "bf16"]), ("sae_lens", &["bf16"]), ("sparsify", &["bf16"])];
 
 /// One that is measured.
 struct Contender {
@@ -49,6 +54,8 @@ struct Contender {
     speeds: Vec<f64>,
     /// The last squared error.
     loss: f64,
+    /// Samples of all rounds on which bf16 could not tell who may fire.
+    untold: usize,
 }
 
 enum Trained {
@@ -80,7 +87,11 @@ fn table(latents: usize, dead: usize, rounds: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let (recipe, start, samples) = begin(latents, dead);
     write(&start, &samples, folder.path());
-    let mut contenders = vec![own(recipe, &start, samples, dead)];
+    let kernels = [Kernel::Bf16, Kernel::Fp32].into_iter().filter(|kernel| kernel.runs_here());
+    let mut contenders: Vec<Contender> =
+        kernels.map(|kernel| own(kernel, recipe.clone(), &start, samples.clone(), dead)).collect();
+    let steps = if latents > 4096 { STEPS / 2 } else { STEPS };
+    let peaks = peaks(&start, &samples);
     for (library, precisions) in PEERS {
         let variable = format!("CLEARFILM_PEER_{}", library.to_uppercase());
         let Some(python) = std::env::var_os(&variable).map(PathBuf::from) else {
@@ -96,21 +107,59 @@ fn table(latents: usize, dead: usize, rounds: usize) {
         contender.speeds.clear();
     }
     for _ in 0..rounds {
-        contenders.iter_mut().for_each(|contender| contender.round(STEPS));
+        contenders.iter_mut().for_each(|contender| contender.round(steps));
     }
-    println!("\n{latents} latents, {dead} of them dead\n");
-    println!("| | samples per CPU-second | lowest to highest | squared error | Clearfilm to it |");
-    println!("| --- | --- | --- | --- | --- |");
-    let mine = median(&contenders[0].speeds);
+    println!("\n{latents} latents, {dead} of them dead, {steps} steps a round\n");
+    let mine: Vec<f64> =
+        contenders.iter().filter(|c| c.is_own()).map(|c| median(&c.speeds)).collect();
+    let names = contenders.iter().filter(|c| c.is_own()).map(|c| format!(" {} to it |", c.name));
+    let names: String = names.collect();
+    println!("| | samples per CPU-second | lowest to highest | squared error |{names}");
+    println!("| --- | --- | --- | --- |{}", " --- |".repeat(mine.len()));
     for Contender { name, speeds, loss, .. } in &contenders {
         let (least, most) =
             speeds.iter().fold((f64::MAX, 0.0_f64), |(a, b), s| (a.min(*s), b.max(*s)));
         let middle = median(speeds);
+        let ratios: String = mine.iter().map(|mine| format!(" {:.2} |", mine / middle)).collect();
+        println!("| {name} | {middle:.0} | {least:.0} to {most:.0} | {loss:.4} |{ratios}");
+    }
+    println!();
+    #[expect(clippy::cast_precision_loss, reason = "some billions")]
+    let needed = (2 * D * latents) as f64 / 1e9;
+    for (own, mine) in contenders.iter().filter(|c| c.is_own()).zip(&mine) {
+        let rate = needed * mine;
+        let [fp32, bf16] = peaks.map(|peak| format!("{:.0} % of {peak:.0}", 100.0 * rate / peak));
         println!(
-            "| {name} | {middle:.0} | {least:.0} to {most:.0} | {loss:.4} | {:.1} |",
-            mine / middle
+            "{}: {rate:.0} GFLOP/s of needed encoding in the whole step, {fp32} in fp32, {bf16} in bf16; {} samples left to fp32",
+            own.name, own.untold
         );
     }
+}
+
+/// GFLOP/s of the encoder's product alone, in fp32 and in bf16 (0 where the CPU has none): the best
+/// of some.
+fn peaks(start: &Weights, samples: &[f32]) -> [f64; 2] {
+    let x = Rows::dense(&samples[..BATCH * D], D);
+    let mut out = vec![0.0; BATCH * start.latents()];
+    let (mut panels, mut scan) = (Panels::default(), Scan::default());
+    let packed = panels.pack(start.encoder(), &vec![0.0; start.latents()]);
+    let mut best = [0.0_f64; 2];
+    for _ in 0..PEAKS {
+        let begun = cpu_seconds();
+        product(&mut out, x, start.encoder());
+        let between = cpu_seconds();
+        if packed {
+            for samples in x.values.chunks(TASK * D) {
+                panels.scan(samples, Floor::Fixed(f32::MAX, 0), &mut scan, |_, _| {});
+            }
+        }
+        let times = [between - begun, cpu_seconds() - between];
+        #[expect(clippy::cast_precision_loss, reason = "some billions")]
+        let work = (2 * BATCH * D * start.latents()) as f64 / 1e9;
+        best[0] = best[0].max(work / times[0]);
+        best[1] = if packed { best[1].max(work / times[1]) } else { 0.0 };
+    }
+    best
 }
 
 /// The recipe of the libraries' defaults, first weights, samples.
@@ -167,16 +216,26 @@ fn write(start: &Weights, samples: &[f32], folder: &Path) {
     std::fs::write(folder.join("start.safetensors"), file).expect("written");
 }
 
-fn own(recipe: Recipe, start: &Weights, samples: Vec<f32>, dead: usize) -> Contender {
+fn own(
+    kernel: Kernel,
+    recipe: Recipe,
+    start: &Weights,
+    samples: Vec<f32>,
+    dead: usize,
+) -> Contender {
     let zeros = Weights::zeros(recipe.latents, D);
     let mut kept: Vec<Kept> = Vec::from(start.kept("weights"));
     kept.extend(zeros.kept("moment1"));
     kept.extend(zeros.kept("moment2"));
     let silent = (0..recipe.latents).map(|latent| if latent < dead { WINDOW } else { 0 }).collect();
     let trainer = Trainer::resume(recipe, &kept, (D, (BATCH * BATCHES) as u64), (0, silent));
-    let trainer = Box::new(trainer.expect("a trainer"));
+    let trainer = Box::new(trainer.expect("a trainer").with_kernel(kernel));
     let kind = Trained::Own { trainer, samples, number: 0 };
-    Contender { name: "Clearfilm".into(), kind, speeds: Vec::new(), loss: 0.0 }
+    let name = match kernel {
+        Kernel::Bf16 => "Clearfilm, bf16",
+        Kernel::Fp32 => "Clearfilm, fp32",
+    };
+    Contender { name: name.into(), kind, speeds: Vec::new(), loss: 0.0, untold: 0 }
 }
 
 fn peer(
@@ -206,6 +265,7 @@ fn peer(
         kind: Trained::Peer { _child: child, to, from },
         speeds: Vec::new(),
         loss: 0.0,
+        untold: 0,
     }
 }
 
@@ -217,13 +277,19 @@ fn said(from: &mut BufReader<ChildStdout>) -> String {
 }
 
 impl Contender {
+    fn is_own(&self) -> bool {
+        matches!(self.kind, Trained::Own { .. })
+    }
+
     fn round(&mut self, steps: usize) {
         let seconds = match &mut self.kind {
             Trained::Own { trainer, samples, number } => {
                 let begun = cpu_seconds();
                 for _ in 0..steps {
                     let batch = &samples[(*number % BATCHES) * BATCH * D..][..BATCH * D];
-                    self.loss = trainer.step(batch).expect("a step").reconstruction;
+                    let losses = trainer.step(batch).expect("a step");
+                    self.loss = losses.reconstruction;
+                    self.untold += losses.untold;
                     *number += 1;
                 }
                 cpu_seconds() - begun

@@ -9,7 +9,7 @@ peer() {
     if [ ! -e "$venv/done" ]; then
         rm -rf "$venv"
         python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check "$package"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "$package" torch==2.15.0
         touch "$venv/done"
     fi
     export "CLEARFILM_PEER_${name^^}=$PWD/$venv/bin/python"
