@@ -14,6 +14,7 @@ pub mod measure;
 pub mod export;
 pub mod checkpoint;
 pub mod run;
+pub mod sweep;
 pub mod codes;
 pub mod dictionary;
 pub mod evaluate;

@@ -31,6 +31,8 @@ struct Arguments {
 enum Verb {
     /// Train a sparse autoencoder on embeddings; cut off, it goes on where it was.
     Train(cli::train::Train),
+    /// Train many dictionaries that differ in a few settings; those that are done are left alone.
+    Sweep(cli::sweep::SweepRuns),
     /// Bring dictionaries from other libraries, and to them.
     #[command(subcommand)]
     Dictionary(cli::dictionary::Dictionary),
@@ -54,6 +56,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Train(train) => train.run(),
+        Verb::Sweep(sweep) => sweep.run(),
         Verb::Dictionary(dictionary) => dictionary.run(),
         Verb::Evaluate(evaluate) => evaluate.run(),
         Verb::Seal { folder } => seal(&folder),

@@ -2,4 +2,5 @@
 
 pub(crate) mod dictionary;
 pub(crate) mod evaluate;
+pub(crate) mod sweep;
 pub(crate) mod train;

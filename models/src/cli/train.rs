@@ -70,30 +70,31 @@ impl Train {
                 );
             })
         })?;
-        self.write(&trained)
-    }
-
-    fn write(&self, trained: &Trained) -> anyhow::Result<ExitCode> {
-        let outcome = &trained.outcome;
-        let kind = &outcome.recipe.select;
-        let sae = fold(&trained.weights, kind, &trained.thresholds, &trained.normaliser);
-        let write = |name: &str, bytes: &[u8]| {
-            let path = self.out.join(name);
-            fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
-        };
-        write("sae.safetensors", &file(&sae)?)?;
-        write("run.json", serde_json::to_string_pretty(outcome)?.as_bytes())?;
-        let measured = &outcome.held_out;
-        anstream::println!(
-            "epoch {}: held-out FVU {:.5}, L0 {:.2} of {} ({:.3} %), dead {:.2} %, rare {:.2} %",
-            outcome.best,
-            measured.fvu,
-            measured.l0,
-            outcome.recipe.latents,
-            100.0 * measured.l0_rate,
-            100.0 * measured.dead,
-            100.0 * measured.rare
-        );
+        anstream::println!("{}", write(&trained, &self.out)?);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes what a run came to into its folder, and says it in a line.
+pub(super) fn write(trained: &Trained, folder: &Path) -> anyhow::Result<String> {
+    let outcome = &trained.outcome;
+    let kind = &outcome.recipe.select;
+    let sae = fold(&trained.weights, kind, &trained.thresholds, &trained.normaliser);
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
+    };
+    write("sae.safetensors", &file(&sae)?)?;
+    write("run.json", serde_json::to_string_pretty(outcome)?.as_bytes())?;
+    let measured = &outcome.held_out;
+    Ok(format!(
+        "epoch {}: held-out FVU {:.5}, L0 {:.2} of {} ({:.3} %), dead {:.2} %, rare {:.2} %",
+        outcome.best,
+        measured.fvu,
+        measured.l0,
+        outcome.recipe.latents,
+        100.0 * measured.l0_rate,
+        100.0 * measured.dead,
+        100.0 * measured.rare
+    ))
 }
