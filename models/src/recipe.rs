@@ -176,6 +176,10 @@ pub struct Recipe {
     /// Latents that never fire.
     #[serde(default)]
     pub dead: Dead,
+    /// The decoder's rows stay as they begin, and only the encoder learns: a control, which shows
+    /// what features of directions at random are worth (2602.14111).
+    #[serde(default)]
+    pub frozen_decoder: bool,
 }
 
 impl Default for Schedule {
@@ -253,6 +257,9 @@ impl Recipe {
             || ends.last() != Some(&self.latents)
         {
             return refuse("rising prefixes up to the number of latents", &format!("{ends:?}"));
+        }
+        if self.frozen_decoder && self.dead.reseed_every > 0 {
+            return refuse("no re-seeding of a frozen decoder", &self.dead.reseed_every);
         }
         Ok(())
     }

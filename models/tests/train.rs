@@ -40,6 +40,7 @@ fn recipe(select: Kind) -> Recipe {
         schedule: Schedule { rate: 2e-3, warm_up: 50, ..Schedule::default() },
         optimiser: Optimiser { average: 0.99, ..Optimiser::default() },
         dead: Dead::default(),
+        frozen_decoder: false,
     }
 }
 
@@ -284,6 +285,7 @@ fn centred_samples_leave_no_latent_dead_and_others_do() {
         schedule: Schedule { k_from: 1.0, ..Schedule::default() },
         optimiser: Optimiser { average: 0.0, ..Optimiser::default() },
         dead: Dead { auxiliary: 0.0, reseed_every: 0, ..Dead::default() },
+        frozen_decoder: false,
     };
     let dead = |centred: bool| {
         let mut samples = drawn.samples.clone();
@@ -312,4 +314,30 @@ fn centred_samples_leave_no_latent_dead_and_others_do() {
     println!("dead: {centred:.4} centred, {control:.4} not");
     assert!(centred <= 0.005, "{centred}");
     assert!(control > 0.5, "{control}");
+}
+
+#[test]
+fn a_frozen_decoder_stays_as_it_begins_while_the_encoder_learns() {
+    let recipe = Recipe {
+        frozen_decoder: true,
+        epochs: 100,
+        schedule: Schedule { rate: 5e-3, warm_up: 0, k_from: 1.0, ..Schedule::default() },
+        dead: Dead { reseed_every: 0, ..Dead::default() },
+        ..recipe(Kind::TopK { k: 3 })
+    };
+    let planted = planted();
+    let drawn = planted.draw(COUNT);
+    let mut samples = drawn.samples;
+    let (normaliser, _) = Normaliser::of(&samples, planted.d).expect("of samples");
+    normaliser.apply(&mut samples);
+    let begun = start::weights(&recipe, &samples, planted.d);
+    let mut trainer = Trainer::new(recipe, begun.clone(), COUNT as u64);
+    let loss = |trainer: &mut Trainer| trainer.step(&samples).expect("a step").reconstruction;
+    let first = loss(&mut trainer);
+    let last = (0..100).map(|_| loss(&mut trainer)).last().expect("steps");
+    // Of 128 directions at random the encoder can only choose better ones.
+    assert!(last < 0.98 * first, "loss {first} at first, {last} at last");
+    for latent in 0..begun.latents() {
+        assert_eq!(trainer.weights().w_dec(latent), begun.w_dec(latent), "latent {latent}");
+    }
 }

@@ -42,6 +42,8 @@ pub(super) struct Causes<'a> {
     pub(super) gated: bool,
     /// Is every decoder row of length 1? What would lengthen it is then left out.
     pub(super) unit_norm: bool,
+    /// Do decoder rows stay as they are?
+    pub(super) frozen: bool,
     /// Weight of a gate's pre-activation times the length of its decoder row; 0: none.
     pub(super) norm_weight: f32,
 }
@@ -144,6 +146,9 @@ impl Causes<'_> {
         if self.unit_norm {
             let along = dot(gradient, w_dec);
             add(gradient, -along, w_dec);
+        }
+        if self.frozen {
+            gradient.fill(0.0);
         }
         open + gate
     }

@@ -176,7 +176,7 @@ impl Trainer {
         self.room.errors = main.errors.values;
         losses.norm = known.squares.sqrt();
         let rate = self.recipe.rate_at(number, self.steps);
-        let unit_norm = self.recipe.unit_norm();
+        let unit_norm = self.recipe.unit_norm() && !self.recipe.frozen_decoder;
         let how = (&self.recipe.optimiser, rate, unit_norm);
         self.moments.step(&mut self.weights, &self.gradient, &known, how);
         if let Some(errors) = errors {
@@ -317,6 +317,7 @@ impl Trainer {
             dense: auxiliary.and_then(Lesson::dense),
             gated: matches!(self.recipe.select, Kind::Gated { .. }),
             unit_norm: self.recipe.unit_norm(),
+            frozen: self.recipe.frozen_decoder,
             norm_weight,
         };
         causes.gradient(&mut self.gradient)
