@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Times the trainer beside dictionary_learning, SAELens and sparsify, each in an environment of its
-# own under .cache/peers (some 15 GB: each brings a PyTorch). Arguments go to the benchmark.
+# own under .cache/peers (some 20 GB: each brings a PyTorch); with `quality` first, measures how much
+# its dictionaries explain beside dictionary_learning's. Other arguments go to the benchmark.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -18,4 +19,9 @@ peer() {
 peer dictionary_learning dictionary-learning==0.1.0
 peer sae_lens sae-lens==6.54.12
 peer sparsify eai-sparsify==1.3.3
-cargo bench --workspace --bench train -- "$@"
+bench=train
+if [ "${1:-}" = quality ]; then
+    bench=quality
+    shift
+fi
+cargo bench --workspace --bench "$bench" -- "$@"
