@@ -3,6 +3,9 @@
 //! Modules stand in the order of the data, and each looks only at those above it.
 
 pub mod table;
+pub mod layout;
+pub mod views;
+pub mod embed;
 pub mod kernel;
 pub mod samples;
 pub mod normalise;

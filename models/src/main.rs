@@ -1,4 +1,4 @@
-//! `clearfilm-models`: trains dictionaries, seals a bundle folder and verifies that it runs.
+//! `clearfilm-models`: makes embeddings, trains dictionaries, seals a bundle folder and verifies that it runs.
 //!
 //! Making the demo bundle is the work of `models/train`; what it wrote is hashed and checked here,
 //! by the code that the device will load it with.
@@ -15,9 +15,9 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use clearfilm::bundle::{self, Bundle, MANIFEST};
 use clearfilm::config::{Config, Engine};
-use clearfilm::encode;
 use clearfilm::id::Digest;
 use clearfilm::selftest::{self, SelftestError};
+use clearfilm::{decode, encode};
 
 /// The workshop: from embeddings to a sealed bundle.
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Turn radiographs into embeddings, on any number of processes and machines.
+    Embed(Box<cli::embed::Embed>),
     /// Train a sparse autoencoder on embeddings; cut off, it goes on where it was.
     Train(cli::train::Train),
     /// Train many dictionaries that differ in a few settings; those that are done are left alone.
@@ -51,16 +53,26 @@ enum Verb {
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// The process that decodes: one object in, one frame out, no rights.
+    #[command(hide = true)]
+    DecodeChild {
+        /// What it works within, JSON.
+        limits: String,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
+        Verb::Embed(embed) => embed.run(),
         Verb::Train(train) => train.run(),
         Verb::Sweep(sweep) => sweep.run(),
         Verb::Dictionary(dictionary) => dictionary.run(),
         Verb::Evaluate(evaluate) => evaluate.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
+        Verb::DecodeChild { limits } => decode::child::serve(&limits)
+            .map(|()| ExitCode::SUCCESS)
+            .context("serving as decode process"),
     };
     done.unwrap_or_else(|error| {
         anstream::eprintln!("clearfilm-models: {error:#}");

@@ -1,6 +1,7 @@
 //! The verbs that do more than one call.
 
 pub(crate) mod dictionary;
+pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod sweep;
 pub(crate) mod train;

@@ -165,7 +165,6 @@ impl Texts {
     }
 
     /// Adds a row.
-    #[expect(clippy::expect_used, reason = "a table of 2^32 rows does not fit into memory")]
     pub fn push(&mut self, text: Option<&str>) {
         let key = text.map(|text| {
             self.known.get(text).copied().unwrap_or_else(|| {

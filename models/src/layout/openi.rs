@@ -1,0 +1,97 @@
+//! Open-i, Indiana University's collection (Demner-Fushman et al. 2016): reports as
+//! `ecgen-radiology/*.xml`, pictures as PNG anywhere below the root.
+//!
+//! Labels are the headings of the major MeSH terms, the part before `/`. The collection numbers
+//! reports, not patients: each report counts as one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use roxmltree::{Document, Node};
+
+use super::{LayoutError, Listing, tree};
+use crate::table::{Mark, Record};
+
+/// Where the reports lie.
+const REPORTS: &str = "ecgen-radiology";
+
+/// The term of reports that nobody indexed: their labels are not known.
+const NOT_INDEXED: &str = "no indexing";
+
+struct Report {
+    id: String,
+    images: Vec<String>,
+    /// None where nobody indexed it.
+    headings: Option<BTreeSet<String>>,
+}
+
+pub(super) fn list(root: &Path) -> Result<Listing, LayoutError> {
+    let folder = root.join(REPORTS);
+    let expected = || format!("{REPORTS}/*.xml");
+    let missing = || LayoutError::Table { root: root.into(), expected: expected() };
+    if !folder.is_dir() {
+        return Err(missing());
+    }
+    let is_report = |path: &Path| path.extension().is_some_and(|ending| ending == "xml");
+    let reports = tree::files(&folder, is_report)?;
+    let reports: Vec<Report> =
+        reports.iter().map(|name| report(&folder.join(name))).collect::<Result<_, _>>()?;
+    if reports.is_empty() {
+        return Err(missing());
+    }
+    let headings = reports.iter().filter_map(|report| report.headings.as_ref());
+    let labels: BTreeSet<String> = headings.flatten().cloned().collect();
+    let mut files = BTreeMap::new();
+    for path in tree::pictures(root)? {
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
+        files.entry(stem).or_insert(path);
+    }
+    let mut listing =
+        Listing { labels: labels.into_iter().collect(), records: Vec::new(), absent: 0 };
+    for report in &reports {
+        for image in &report.images {
+            match files.get(image) {
+                Some(path) => listing.records.push(report.record(path, &listing.labels)),
+                None => listing.absent += 1,
+            }
+        }
+    }
+    Ok(listing)
+}
+
+impl Report {
+    fn record(&self, path: &str, labels: &[String]) -> Record {
+        let mark = |label: &String| {
+            let headings = self.headings.as_ref()?;
+            Some(if headings.contains(label) { Mark::Present } else { Mark::Absent })
+        };
+        Record {
+            image: path.into(),
+            patient: Some(self.id.clone()),
+            study: Some(self.id.clone()),
+            labels: labels.iter().map(mark).collect(),
+            ..Record::default()
+        }
+    }
+}
+
+fn report(file: &Path) -> Result<Report, LayoutError> {
+    let text =
+        fs::read_to_string(file).map_err(|source| LayoutError::Io { file: file.into(), source })?;
+    let bad = |text: String| LayoutError::Xml { file: file.into(), text };
+    let document = Document::parse(&text).map_err(|error| bad(error.to_string()))?;
+    let named = |name: &'static str| {
+        document.descendants().filter(move |node: &Node<'_, '_>| node.has_tag_name(name))
+    };
+    let id = named("uId").find_map(|node| node.attribute("id"));
+    let id = id.ok_or_else(|| bad("expected an element uId with an id, found none".into()))?;
+    let images = named("parentImage").filter_map(|node| node.attribute("id")).map(Into::into);
+    let terms = named("major").filter_map(|node| node.text());
+    let heading = |term: &str| term.split('/').next().unwrap_or(term).trim().to_lowercase();
+    let headings: BTreeSet<String> =
+        terms.map(heading).filter(|heading| !heading.is_empty()).collect();
+    let indexed = !headings.is_empty() && !headings.contains(NOT_INDEXED);
+    Ok(Report { id: id.into(), images: images.collect(), headings: indexed.then_some(headings) })
+}
