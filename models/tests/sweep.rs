@@ -52,6 +52,7 @@ fn sweep(folder: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clearfilm-models"));
     command.current_dir(folder).args(["sweep", "--sweep", "sweep.toml"]);
     command.args(["--samples", "train.safetensors", "--held-out", "held-out.safetensors"]);
+    command.args(["--out", "."]);
     command.args(more).output().expect("the command runs")
 }
 

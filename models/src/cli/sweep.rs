@@ -7,10 +7,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use clearfilm_models::run::run;
-use clearfilm_models::samples::Samples;
 use clearfilm_models::sweep::{Sweep, Task, next_penalty};
 
-use super::train::write;
+use super::train::{Files, write};
 
 /// Train many dictionaries.
 #[derive(Debug, Args)]
@@ -19,19 +18,12 @@ Each run has a folder of its own, with what `train` writes and its recipe.toml; 
 are left alone. With --index only that run is made, for schedulers: --list prints all.")]
 pub(crate) struct SweepRuns {
     /// What is swept (TOML).
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     sweep: PathBuf,
-    /// Samples to train on (safetensors).
-    #[arg(long, value_name = "FILE", required_unless_present = "list")]
-    samples: Option<PathBuf>,
-    /// Samples of other patients, to measure on.
-    #[arg(long, value_name = "FILE", required_unless_present = "list")]
-    held_out: Option<PathBuf>,
-    /// The tensor [n, d] in both.
-    #[arg(long, value_name = "NAME", default_value = "embedding")]
-    tensor: String,
+    #[command(flatten)]
+    files: Files,
     /// Folder of the runs' folders.
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Only this run, from 0.
     #[arg(long)]
@@ -72,14 +64,6 @@ impl SweepRuns {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn read(&self) -> anyhow::Result<[Samples; 2]> {
-        let read = |file: &Option<PathBuf>| {
-            let file = file.as_ref().context("expected --samples and --held-out, found none")?;
-            Ok::<_, anyhow::Error>(Samples::read(file, &self.tensor)?)
-        };
-        Ok([read(&self.samples)?, read(&self.held_out)?])
-    }
-
     fn one(&self, sweep: &Sweep, mut task: Task) -> anyhow::Result<()> {
         let folder = self.out.join(&task.name);
         if folder.join("run.json").exists() {
@@ -114,7 +98,7 @@ impl SweepRuns {
             let mut recipe = task.recipe()?;
             recipe.epochs = aim.epochs;
             let checkpoint = folder.join(format!("trial-{trial}.safetensors"));
-            let trained = run(recipe, self.read()?, &checkpoint, |_, _| {})?;
+            let trained = run(recipe, self.files.read()?, &checkpoint, |_, _| {})?;
             fs::remove_file(&checkpoint)
                 .with_context(|| format!("removing {}", checkpoint.display()))?;
             let l0 = trained.outcome.held_out.l0;
@@ -137,7 +121,7 @@ impl SweepRuns {
         folder: &Path,
     ) -> anyhow::Result<()> {
         let checkpoint = folder.join("checkpoint.safetensors");
-        let trained = run(recipe, self.read()?, &checkpoint, |_, _| {})?;
+        let trained = run(recipe, self.files.read()?, &checkpoint, |_, _| {})?;
         anstream::println!("{name}: {}", write(&trained, folder)?);
         fs::remove_file(&checkpoint).with_context(|| format!("removing {}", checkpoint.display()))
     }

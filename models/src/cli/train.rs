@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use clearfilm_models::export::{file, fold};
 use clearfilm_models::kernel::Kernel;
 use clearfilm_models::recipe::Recipe;
 use clearfilm_models::run::{Trained, run_on};
-use clearfilm_models::samples::Samples;
+use clearfilm_models::samples::{Part, Samples};
 
 /// Train a sparse autoencoder.
 #[derive(Debug, Args)]
@@ -22,15 +22,8 @@ pub(crate) struct Train {
     /// Recipe (TOML).
     #[arg(short, long, value_name = "FILE")]
     recipe: PathBuf,
-    /// Samples to train on (safetensors).
-    #[arg(short, long, value_name = "FILE")]
-    samples: PathBuf,
-    /// Samples of other patients, to measure on.
-    #[arg(long, value_name = "FILE")]
-    held_out: PathBuf,
-    /// The tensor [n, d] in both.
-    #[arg(long, value_name = "NAME", default_value = "embedding")]
-    tensor: String,
+    #[command(flatten)]
+    files: Files,
     /// Folder to write to; made if it is missing.
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
@@ -49,8 +42,7 @@ impl Train {
             .with_context(|| format!("reading {}", self.recipe.display()))?;
         let recipe: Recipe =
             toml::from_str(&text).with_context(|| format!("reading {}", self.recipe.display()))?;
-        let read = |file: &Path| Samples::read(file, &self.tensor);
-        let samples = [read(&self.samples)?, read(&self.held_out)?];
+        let samples = self.files.read()?;
         fs::create_dir_all(&self.out)
             .with_context(|| format!("making folder {}", self.out.display()))?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build()?;
@@ -72,6 +64,56 @@ impl Train {
         })?;
         anstream::println!("{}", write(&trained, &self.out)?);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where samples are: in a file, or in a part of an embeddings folder.
+#[derive(Debug, Args)]
+pub(super) struct Files {
+    /// Samples to train on: a safetensors file, or an embeddings folder.
+    #[arg(short, long, value_name = "PATH")]
+    samples: PathBuf,
+    /// Only this split of an embeddings folder.
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Only so many views of each picture of an embeddings folder; without it all.
+    #[arg(long, value_name = "N")]
+    views: Option<u32>,
+    /// Samples of other patients, to measure on.
+    #[arg(long, value_name = "PATH")]
+    held_out: PathBuf,
+    /// Only this split of an embeddings folder that is held out.
+    #[arg(long, value_name = "NAME")]
+    held_out_split: Option<String>,
+    /// Only so many views of each picture that is held out: 1 is the picture as the device sees it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    held_out_views: u32,
+    /// The tensor [n, d] or [n, tokens, d] in both.
+    #[arg(long, value_name = "NAME", default_value = "embedding")]
+    tensor: String,
+}
+
+impl Files {
+    /// To train on, and held out.
+    pub(super) fn read(&self) -> anyhow::Result<[Samples; 2]> {
+        let train = Part { split: self.split.clone(), views: self.views };
+        let views = Some(self.held_out_views);
+        let held_out = Part { split: self.held_out_split.clone(), views };
+        Ok([self.part(&self.samples, &train)?, self.part(&self.held_out, &held_out)?])
+    }
+
+    /// Rows of a file, or of a part of a folder.
+    fn part(&self, path: &Path, part: &Part) -> anyhow::Result<Samples> {
+        if path.is_dir() {
+            return Ok(Samples::read_folder(path, &self.tensor, part)?);
+        }
+        if part.split.is_some() {
+            bail!(
+                "{}: expected an embeddings folder to take a split of, found a file",
+                path.display()
+            );
+        }
+        Ok(Samples::read(path, &self.tensor)?)
     }
 }
 
