@@ -109,3 +109,42 @@ fn shards_are_made_in_any_order_by_processes_that_know_nothing_of_each_other() {
     let refused = beyond.args(["--index", "3"]).output().expect("ran");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("a number below 3, found 3"));
 }
+
+#[test]
+fn ray_makes_the_same_bytes_though_a_process_a_worker_and_a_shard_are_hurt() {
+    let python = std::env::var("CLEARFILM_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has_ray = Command::new(&python).args(["-c", "import ray"]).output();
+    if !has_ray.is_ok_and(|output| output.status.success()) {
+        println!("!! SKIPPED: expected ray in the Python of CLEARFILM_TEST_PYTHON, found none");
+        return;
+    }
+    let place = Place::new();
+    let whole = place.run("whole", 1);
+    let out = place.out("ray");
+    let ray = || {
+        let mut ray = Command::new(&python);
+        ray.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scale/ray_embed.py"));
+        // Every line as it comes, and nothing left in the user's home.
+        ray.env("RAY_DEDUP_LOGS", "0").env("RAY_AUTH_MODE", "disabled");
+        ray.env("RAY_TMPDIR", place.out("tmp"));
+        ray.args(["--cpus", "2", "--binary", env!("CARGO_BIN_EXE_clearfilm-models")]);
+        ray.arg("--root").arg(&place.root).arg("--out").arg(&out).stdout(Stdio::piped());
+        ray
+    };
+    succeeds(place.embed("plan", &out).args(place.what()));
+    // The process that makes a shard.
+    let mut child = ray().spawn().expect("started");
+    let lines = kill_first(&mut child, "process ");
+    assert!(child.wait().expect("ended").success(), "{lines:?}");
+    succeeds(place.command("finish").arg("--out").arg(&out));
+    assert_eq!(place.bytes(&out), whole);
+    // Ray's own worker, and a damaged shard beside one that is missing.
+    flip_a_byte(&out.join("shards/000001.safetensors"));
+    fs::remove_file(out.join("shards/000002.done")).expect("removed");
+    let mut child = ray().spawn().expect("started");
+    let lines = kill_first(&mut child, "of worker ");
+    assert!(child.wait().expect("ended").success(), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("1 of 3 shards are valid already")), "{lines:?}");
+    succeeds(place.command("finish").arg("--out").arg(&out));
+    assert_eq!(place.bytes(&out), whole);
+}
