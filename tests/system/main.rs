@@ -11,6 +11,7 @@ mod disks;
 mod durable;
 mod encodings;
 mod engines;
+mod export;
 mod failing;
 mod fake;
 mod faults;

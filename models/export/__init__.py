@@ -1,0 +1,1 @@
+"""From a PyTorch checkpoint to a bundle's `encoder.onnx` and `head.safetensors` (`docs/export.md`)."""

@@ -1,0 +1,154 @@
+"""How few layers must stay fp32: ranges, equalisation, and a greedy search over layers.
+
+Everything is chosen on tuning images and then measured on held-out ones; no patient is in both.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from . import nearness, qdq, ranges
+from .equalise import equalised
+
+# What int8 must reach over held-out radiographs.
+CENTRED_MIN, JACCARD_MIN = 0.95, 0.8
+# Smallest share of the multiplications that int8 must hold.
+SHARE_MIN = 0.8
+# 100 is min-max. Which of the others is better changes with the weights.
+PERCENTILES = (100.0, 99.99, 99.9)
+# Layers that the search leaves out at most; each costs one pass over all others.
+LEFT_MAX = 8
+
+
+@dataclass
+class Yardstick:
+    """What a quantised graph is held against: images, the fp32 embedding, and a dictionary."""
+
+    images: np.ndarray
+    reference: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray | None
+    sae: dict[str, np.ndarray] | None = None
+
+    def embedding(self, model: onnx.ModelProto) -> np.ndarray:
+        """Embeddings of its images by a graph, pairs in uint8."""
+        return nearness.embedding(ranges.tokens(qdq.unsigned(model), self.images), self.weight, self.bias)
+
+    def measured(self, model: onnx.ModelProto) -> dict:
+        """Centred cosine, and the Jaccard index of the active latents where there is a dictionary."""
+        e = self.embedding(model)
+        found = nearness.compared(e, self.reference)
+        if self.sae is not None:
+            found["jaccard"] = nearness.jaccard(nearness.active(e, self.sae), nearness.active(self.reference, self.sae))
+        return found
+
+
+@dataclass
+class Choice:
+    """A quantised graph and how it was made."""
+
+    model: onnx.ModelProto
+    base: onnx.ModelProto
+    equalised: bool
+    percentile: float
+    left: list[str] = field(default_factory=list)
+    found: dict = field(default_factory=dict)
+    share: float = 0.0
+
+    def row(self) -> dict:
+        """A line of the table."""
+        shown = {k: v for k, v in self.found.items() if k != "per_image"}
+        return {"equalised": self.equalised, "percentile": self.percentile, "left": list(self.left), "int8_share": self.share} | shown
+
+
+def passes(found: dict) -> bool:
+    """Whether the gates hold."""
+    return found["centred_mean"] >= CENTRED_MIN and found.get("jaccard", 1.0) >= JACCARD_MIN
+
+
+def distance(found: dict) -> float:
+    """How far a choice is from fp32: what the search makes small."""
+    return (1 - found["centred_mean"]) + (1 - found.get("jaccard", 1.0)) / 4
+
+
+def made(base, clip, leave, equal: bool, percentile: float, stick: Yardstick) -> Choice:
+    """Quantises and measures."""
+    model = qdq.quantised(base, clip, frozenset(leave))
+    return Choice(model, base, equal, percentile, sorted(leave), stick.measured(model), qdq.share(base, frozenset(leave)))
+
+
+def clips(spread: dict, percentile: float) -> dict[str, float]:
+    """Largest value kept of each activation."""
+    return {name: one.clip(percentile) for name, one in spread.items()}
+
+
+def schemes(model: onnx.ModelProto, calibration: np.ndarray, stick: Yardstick) -> tuple[list[Choice], dict]:
+    """Every layer in int8, with and without equalisation, by each percentile; and the clips used."""
+    found, used = [], {}
+    plain = ranges.spreads(model, calibration, histogram=True)
+    even = equalised(model, plain)
+    for equal, base in ((False, model), (True, even)):
+        spread = plain if not equal else ranges.spreads(base, calibration, histogram=True)
+        for percentile in PERCENTILES:
+            used[equal, percentile] = clips(spread, percentile)
+            found.append(made(base, used[equal, percentile], (), equal, percentile, stick))
+    return found, used
+
+
+def sensitivity(best: Choice, clip: dict, stick: Yardstick, leave: list[str]) -> list[tuple[str, Choice]]:
+    """Each layer alone put back into fp32, beside those left already; the most helpful first."""
+    left = [layer.node for layer in qdq.layers(best.base)[0] if layer.node not in leave]
+    tried = []
+    for node in left:
+        if qdq.share(best.base, frozenset([*leave, node])) >= SHARE_MIN:
+            tried.append((node, made(best.base, clip, [*leave, node], best.equalised, best.percentile, stick)))
+    return sorted(tried, key=lambda pair: distance(pair[1].found))
+
+
+def searched(model: onnx.ModelProto, calibration: np.ndarray, stick: Yardstick, say=print) -> tuple[list[Choice], list[dict], list[Choice]]:
+    """The schemes, what each layer's int8 costs, and the path from no layer in fp32 to enough."""
+    tried, used = schemes(model, calibration, stick)
+    for choice in tried:
+        say(line(choice))
+    best = min(tried, key=lambda choice: distance(choice.found))
+    clip = used[best.equalised, best.percentile]
+    path, costs = [best], []
+    while True:
+        if passes(path[-1].found) and costs or len(path) > LEFT_MAX:
+            return tried, costs, path
+        ranked = sensitivity(best, clip, stick, path[-1].left)
+        if not costs:
+            base = path[0].found
+            costs = [
+                {"layer": node, "products": qdq.share(best.base) - choice.share, "gain": distance(base) - distance(choice.found)}
+                for node, choice in ranked
+            ]
+        if passes(path[-1].found) or not ranked:
+            return tried, costs, path
+        path.append(ranked[0][1])
+        say(line(path[-1]))
+
+
+def line(choice: Choice) -> str:
+    """One choice in words."""
+    found = choice.found
+    scheme = f"{'equalised' if choice.equalised else 'plain'}, {choice.percentile:g}"
+    jaccard = f", Jaccard {found['jaccard']:.4f}" if "jaccard" in found else ""
+    return f"{scheme}, {len(choice.left)} in fp32, {choice.share:.1%} in int8: centred {found['centred_mean']:.4f}{jaccard}"
+
+
+def latency(models: dict[str, onnx.ModelProto], image: np.ndarray, rounds: int = 15) -> dict[str, float]:
+    """Median milliseconds of one image by one thread, the graphs taking turns."""
+    ready = {name: ranges.session(model) for name, model in models.items()}
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for step in range(rounds + 2):
+        for name, one in ready.items():
+            started = time.perf_counter()
+            one.run(None, {one.get_inputs()[0].name: image[None]})
+            # The first two of each warm up.
+            if step >= 2:
+                taken[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(times) for name, times in taken.items()}
