@@ -127,7 +127,11 @@ def run_quantise(given) -> int:
     model = quantise.at_batch_one(model, spec := input_of(given.folder))
     head = load_file(given.folder / "head.safetensors")
     given.out.mkdir(parents=True, exist_ok=True)
-    write(given.out, {"format": 1, "input": spec} | quantise.both(given, model, head, spec))
+    save_file({k: np.ascontiguousarray(v) for k, v in head.items()}, given.out / "head.safetensors")
+    # What `encoder` found stays, where the folder is its own.
+    before = given.out / "export.json"
+    record = json.loads(before.read_text()) if given.out.samefile(given.folder) and before.exists() else {"format": 1, "input": spec}
+    write(given.out, record | quantise.both(given, model, head, spec))
     return 0
 
 

@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 QUANTA = 127
 # A channel of nothing but zeros gets this scale, so that nothing is divided by zero.
 SCALE_MIN = 1e-12
+# Values of a constant that may hold a shape, for one of at most that many axes.
+SMALL = 16
 
 
 @dataclass
@@ -60,8 +62,21 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Shape of every value, as inferred; batch 1 leaves none open."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    """Shape of every value, as inferred; batch 1 leaves none open.
+
+    Large constants are stood in for by their shapes: inference reads and copies whatever it is given.
+    """
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = "shapes"
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(model.graph.input)
+    light.graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims)) <= SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     values = [*graph.value_info, *graph.input, *graph.output]
     return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 
@@ -145,7 +160,6 @@ def quantised(model: onnx.ModelProto, clip: dict[str, float], leave=frozenset())
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
-    onnx.checker.check_model(model, full_check=True)
     return model
 
 

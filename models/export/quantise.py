@@ -59,6 +59,7 @@ def int8(given, model: onnx.ModelProto, held: search.Yardstick, spec: dict) -> d
         row = choice.row() | {"bytes": len(choice.model.SerializeToString()), "milliseconds": times}
         rows.append({"tuning": row, "held_out": shown(held.measured(choice.model))})
     last = path[-1]
+    onnx.checker.check_model(last.model, full_check=True)
     (given.out / "encoder-int8.onnx").write_bytes(last.model.SerializeToString(deterministic=True))
     e, bare = held.embedding(last.model), held_by(held, qdq.stripped(last.model))
     return {

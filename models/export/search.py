@@ -19,8 +19,10 @@ CENTRED_MIN, JACCARD_MIN = 0.95, 0.8
 SHARE_MIN = 0.8
 # 100 is min-max. Which of the others is better changes with the weights.
 PERCENTILES = (100.0, 99.99, 99.9)
-# Layers that the search leaves out at most; each costs one pass over all others.
+# Layers that the search leaves out at most; each costs one pass over all others,
 LEFT_MAX = 8
+# and a pass ranks layers by so many of the tuning images; the one it picks is measured on all.
+RANKED = 12
 
 
 @dataclass
@@ -32,6 +34,10 @@ class Yardstick:
     weight: np.ndarray
     bias: np.ndarray | None
     sae: dict[str, np.ndarray] | None = None
+
+    def part(self, count: int) -> "Yardstick":
+        """The same with its first images only."""
+        return Yardstick(self.images[:count], self.reference[:count], self.weight, self.bias, self.sae)
 
     def embedding(self, model: onnx.ModelProto) -> np.ndarray:
         """Embeddings of its images by a graph, pairs in uint8."""
@@ -113,23 +119,30 @@ def searched(model: onnx.ModelProto, calibration: np.ndarray, stick: Yardstick, 
     tried, used = schemes(model, calibration, stick)
     for choice in tried:
         say(line(choice))
-    best = min(tried, key=lambda choice: distance(choice.found))
-    clip = used[best.equalised, best.percentile]
+    best = min(preferred(tried), key=lambda choice: distance(choice.found))
+    clip, few = used[best.equalised, best.percentile], stick.part(RANKED)
     path, costs = [best], []
     while True:
         if passes(path[-1].found) and costs or len(path) > LEFT_MAX:
             return tried, costs, path
-        ranked = sensitivity(best, clip, stick, path[-1].left)
+        ranked = sensitivity(best, clip, few, path[-1].left)
         if not costs:
-            base = path[0].found
+            base = few.measured(best.model)
             costs = [
                 {"layer": node, "products": qdq.share(best.base) - choice.share, "gain": distance(base) - distance(choice.found)}
                 for node, choice in ranked
             ]
         if passes(path[-1].found) or not ranked:
             return tried, costs, path
-        path.append(ranked[0][1])
+        left = ranked[0][1].left
+        path.append(made(best.base, clip, left, best.equalised, best.percentile, stick))
         say(line(path[-1]))
+
+
+def preferred(tried: list[Choice]) -> list[Choice]:
+    """Of schemes that hold, those that clip nothing: a percentile suits the mean and costs the odd image."""
+    holding = [choice for choice in tried if passes(choice.found)]
+    return [choice for choice in holding if choice.percentile >= 100] or holding or tried
 
 
 def line(choice: Choice) -> str:

@@ -169,7 +169,8 @@ def save(name: str, tower: Tower, out: Path) -> None:
     """`pytorch_model.bin` as MedCLIP publishes it, with a random text tower."""
     torch.manual_seed(SEED)
     table = SWIN if name == "medclip-vit" else ()
-    buffers = {k: v for k, v in tower.net.named_buffers() if k.endswith("relative_position_index")}
+    # Published as one row for each place in a window of 49.
+    buffers = {k: v.reshape(49, 49) for k, v in tower.net.named_buffers() if k.endswith("relative_position_index")}
     state = {"logit_scale": torch.tensor(np.log(1 / 0.07), dtype=torch.float32)}
     for key, value in (tower.net.state_dict() | buffers).items():
         state[f"{VISION}model.{to_published(key, table)}"] = value.contiguous().clone()

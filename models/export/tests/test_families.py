@@ -10,7 +10,7 @@ try:
     import torchvision
     from torch import nn
 
-    from .. import checkpoint, families, graph, nearness, probe, qdq, ranges, text, towers
+    from .. import checkpoint, families, graph, nearness, probe, qdq, ranges, stress, text, towers
     from ..families import Input, Plan
 except ModuleNotFoundError as missing:
     raise unittest.SkipTest(f"!! SKIPPED: exports from PyTorch: {missing}; models/export/export.sh --test runs them") from missing
@@ -70,7 +70,7 @@ def published(plan: Plan) -> dict:
     """A checkpoint as its authors would have written it, with the rest of MedCLIP where it has one."""
     shaken(plan)
     state = {f"{plan.prefix}{to_published(k, plan.table)}": v.clone() for k, v in plan.net.state_dict().items()}
-    buffers = {k: v for k, v in plan.net.named_buffers() if k.endswith("relative_position_index")}
+    buffers = {k: v.reshape(49, 49) for k, v in plan.net.named_buffers() if k.endswith("relative_position_index")}
     state |= {f"{plan.prefix}{to_published(k, plan.table)}": v.clone() for k, v in buffers.items()}
     if plan.beside is not None:
         state |= {f"{plan.head}.{k}": v.clone() for k, v in plan.beside.state_dict().items()}
@@ -198,6 +198,21 @@ class Dependence(unittest.TestCase):
         still = probe.without_effect(encoder)
         self.assertIn("embeddings.mask_token", still)
         self.assertTrue(all(k == "embeddings.mask_token" or k.endswith("key.bias") for k in still), still)
+
+
+class Stress(unittest.TestCase):
+    """Outlier channels planted in a checkpoint."""
+
+    def test_planted_outliers_leave_the_function_as_it_was(self):
+        for make, where, count in ((swin, "norm", 8), (swin, "attention", 4), (resnet, "norm", 8)):
+            state = published(make())
+            torch.manual_seed(2)
+            image = torch.randn(2, 3, make().input.side, make().input.side)
+            with torch.no_grad():
+                before = families.load(make(), state, "some.bin").reference(image)
+                self.assertEqual(stress.stressed(state, where, 100.0), count)
+                after = families.load(make(), state, "some.bin").reference(image)
+            self.assertGreater(float(nn.functional.cosine_similarity(before, after).min()), COSINE_MIN)
 
 
 class Texts(unittest.TestCase):
