@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use clearfilm_models::embed::Folder;
 use clearfilm_models::evaluate::evaluation::{Loaded, evaluate};
 use clearfilm_models::evaluate::images::Columns;
 use clearfilm_models::evaluate::plan::Plan;
 use clearfilm_models::evaluate::report;
-use clearfilm_models::samples::{Samples, SamplesError};
+use clearfilm_models::samples::{Part, Samples, SamplesError};
 use clearfilm_models::table::{self, Intensity, Mark, Table, TableError, Texts};
 
 /// Measure dictionaries.
@@ -37,8 +38,6 @@ enum LoadError {
     Table(#[from] TableError),
     #[error(transparent)]
     Samples(#[from] SamplesError),
-    #[error("{}: expected one row of {expected} values for each row of the table, found {found}", file.display())]
-    Rows { file: PathBuf, expected: usize, found: String },
 }
 
 impl Evaluate {
@@ -73,32 +72,14 @@ impl Evaluate {
     }
 }
 
-/// The rows of a folder that are pictures as the device sees them, in the table's order.
+/// Pictures as the device sees them, in the table's order; every file is the one that the folder's
+/// manifest lists.
 fn load(folder: &Path) -> Result<Loaded, LoadError> {
-    let table = table::read(&folder.join("rows.parquet"))?;
+    let part = Part { split: None, views: Some(1) };
+    let samples = Samples::read_folder(folder, "embedding", &part)?;
+    let table = table::read(&Folder::at(folder).rows())?;
     let plain: Vec<usize> = (0..table.count()).filter(|row| table.view[*row] == 0).collect();
-    let (mut embeddings, mut d) = (Vec::new(), 0);
-    let mut open: Option<(u32, PathBuf, Samples)> = None;
-    for &row in &plain {
-        let shard = table.shard[row];
-        if open.as_ref().is_none_or(|(number, ..)| *number != shard) {
-            let file = folder.join(format!("shards/{shard:06}.safetensors"));
-            let samples = Samples::read(&file, "embedding")?;
-            open = Some((shard, file, samples));
-        }
-        let Some((_, file, samples)) = &open else { continue };
-        let at = table.row[row] as usize;
-        if d == 0 {
-            d = samples.d;
-        }
-        let Some(values) = samples.values.get(at * d..(at + 1) * d).filter(|_| samples.d == d)
-        else {
-            let found = format!("{} rows of {}", samples.count(), samples.d);
-            return Err(LoadError::Rows { file: file.clone(), expected: d, found });
-        };
-        embeddings.extend_from_slice(values);
-    }
-    Ok(Loaded { columns: columns(&table, &plain), embeddings, d })
+    Ok(Loaded { columns: columns(&table, &plain), embeddings: samples.values, d: samples.d })
 }
 
 fn columns(table: &Table, rows: &[usize]) -> Columns {
