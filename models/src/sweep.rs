@@ -63,7 +63,7 @@ fn near() -> f64 {
     0.1
 }
 
-/// Each trial closes in by the slope of the last two; seven are plenty.
+/// Four were enough wherever the penalty had an effect (`models/tests/sweep.rs`).
 fn trials() -> usize {
     8
 }

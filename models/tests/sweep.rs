@@ -99,3 +99,32 @@ fn a_run_that_is_not_there_is_refused() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("less than 2, found 2"), "{error}");
 }
+
+#[test]
+fn an_aim_that_is_not_met_is_said_and_the_nearest_penalty_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    samples(folder.path());
+    let few =
+        SWEEP.replace("epochs = 60", "epochs = 1").replace("l0 = 4.0", "l0 = 4.0\ntrials = 2");
+    let few = few.replace("[grid]\nseed = [0, 1]", "[[run]]\nname = 'short'");
+    fs::write(folder.path().join("sweep.toml"), few).expect("written");
+    let said = printed(&sweep(folder.path(), &[]));
+    assert!(said.contains("short: expected 4 to fire within 2 trials, found"), "{said}");
+    let tried: Vec<(f64, f64)> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("short: select.l1 ")?.split_once(" makes "))
+        .filter_map(|(penalty, l0)| {
+            Some((penalty.parse().ok()?, l0.strip_suffix(" fire")?.parse().ok()?))
+        })
+        .collect();
+    // Printed to a tenth: several may be nearest.
+    let least = tried.iter().map(|(_, l0)| *l0).fold(f64::INFINITY, f64::min);
+    let nearest = |kept: f64| {
+        tried.iter().any(|(penalty, l0)| *l0 <= least && (kept / penalty - 1.0).abs() < 1e-3)
+    };
+    let text = fs::read_to_string(folder.path().join("short/recipe.toml")).expect("a recipe");
+    let recipe: toml::Table = toml::from_str(&text).expect("TOML");
+    let kept = recipe["select"]["l1"].as_float().expect("a number");
+    assert_eq!(tried.len(), 2);
+    assert!(nearest(kept), "kept {kept}, tried {tried:?}");
+}

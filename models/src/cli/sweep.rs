@@ -105,11 +105,23 @@ impl SweepRuns {
             anstream::println!("{}: {} {penalty:.3e} makes {l0:.1} fire", task.name, aim.setting);
             tried.push((penalty, l0));
             if (l0 / aim.l0 - 1.0).abs() <= aim.near {
-                break;
+                return Ok(());
             }
             if let Some(next) = next_penalty(&tried, aim.l0) {
                 task.set(&aim.setting, toml::Value::Float(next))?;
             }
+        }
+        let off = |l0: f64| (l0.max(f64::MIN_POSITIVE) / aim.l0).ln().abs();
+        let nearest = tried.iter().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
+        if let Some((penalty, l0)) = nearest {
+            // The longer run may still meet it, and run.json tells; but nobody is to believe so.
+            anstream::println!(
+                "{}: expected {} to fire within {} trials, found {l0:.1} at the nearest; trained with it",
+                task.name,
+                aim.l0,
+                aim.trials
+            );
+            task.set(&aim.setting, toml::Value::Float(*penalty))?;
         }
         Ok(())
     }
