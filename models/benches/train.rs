@@ -11,7 +11,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use clearfilm_models::kernel::bf16::{Floor, Panels, Scan};
+use clearfilm_models::kernel::Floor;
+use clearfilm_models::kernel::bf16::{Panels, Scan};
 use clearfilm_models::kernel::{Kernel, Rows, product};
 use clearfilm_models::normalise::{Normaliser, geometric_median};
 use clearfilm_models::recipe::{Dead, Kind, Loss, Optimiser, Recipe, Schedule, Start};

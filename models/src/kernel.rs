@@ -1,4 +1,5 @@
-//! Dense arithmetic of the trainer, and the one door to the crates that do it.
+//! Dense arithmetic of the trainer, and its one door to the crates that do it. (The evaluation's
+//! regressions and components are a few lines of faer's own matrices, where they stand.)
 //!
 //! Everything here works on rows of fp32 in row-major order. Functions on rows are compiled once
 //! for each width of vectors and give the same bits on all of them; a matrix product's bits depend
@@ -36,6 +37,24 @@ impl Kernel {
     pub fn runs_here(self) -> bool {
         self == Self::Fp32 || bf16::runs_here()
     }
+}
+
+/// What may reach its floor on one sample.
+#[derive(Debug)]
+pub enum Reached<'a> {
+    /// These, by no order.
+    Some(&'a [u32]),
+    /// Too many to be told apart in bf16: any of them.
+    Any,
+}
+
+/// How a floor comes about.
+#[derive(Debug, Clone, Copy)]
+pub enum Floor {
+    /// What the `k` highest of a sample have in common, and 0.
+    Highest(usize),
+    /// The same for all samples; as many places are kept free for a sample's latents.
+    Fixed(f32, usize),
 }
 
 /// Partial sums that a dot product keeps: four registers of the widest vectors (AVX-512), so that

@@ -29,9 +29,10 @@ pub struct Measured {
     pub samples: usize,
 }
 
-/// Below and above these frequencies a latent is rare, and dense.
-const RARE: f64 = 1e-4;
-const DENSE: f64 = 0.1;
+/// Below this frequency a latent is rare.
+pub const RARE: f64 = 1e-4;
+/// Above this one it is dense.
+pub const DENSE: f64 = 0.1;
 
 /// Measures on normalised samples `[n, d]`, whose training mean is 0.
 #[must_use]
@@ -57,11 +58,11 @@ pub fn measure(weights: &Weights, selection: &Selection<'_>, samples: &[f32]) ->
         }
     }
     let n = samples.len() / d;
-    let latents = count(weights.latents());
+    let latents = whole(weights.latents());
     let share = |is: &dyn Fn(f64) -> bool| {
-        count(fired.iter().filter(|times| is(**times as f64 / count(n))).count()) / latents
+        whole(fired.iter().filter(|times| is(**times as f64 / whole(n))).count()) / latents
     };
-    let l0 = fired.iter().sum::<u64>() as f64 / count(n);
+    let l0 = fired.iter().sum::<u64>() as f64 / whole(n);
     Measured {
         fvu: error / variance,
         l0,
@@ -77,7 +78,8 @@ fn squares(row: &[f32]) -> f64 {
     row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
 }
 
+/// A number of things as fp64, exact below 2^52.
 #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn count(n: usize) -> f64 {
+pub(crate) fn whole(n: usize) -> f64 {
     n as f64
 }

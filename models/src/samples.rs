@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use clearfilm::id::Digest;
@@ -216,18 +217,27 @@ fn values(bytes: &[u8], file: &Path, tensor: &str) -> Result<Vec<f32>, SamplesEr
     };
     let all = SafeTensors::deserialize(bytes).map_err(failed)?;
     let view = all.tensor(tensor).map_err(failed)?;
-    let data = view.data();
-    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is, is refused")]
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => {
-            data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
-        }
-        other => return unfit("fp32, fp16 or bf16", format!("{other:?}")),
+    let Some(values) = floats(&view) else {
+        return unfit("fp32, fp16 or bf16", format!("{:?}", view.dtype()));
     };
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => unfit("finite values", format!("{} at value {at}", values[at])),
         None => Ok(values),
+    }
+}
+
+/// A tensor's values as fp32; none where it holds other numbers than fp32, fp16 and bf16.
+pub(crate) fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let data = view.data();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is, is refused")]
+    match view.dtype() {
+        Dtype::F32 => Some(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F16 => {
+            Some(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+        }
+        Dtype::BF16 => {
+            Some(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+        }
+        _ => None,
     }
 }

@@ -225,20 +225,19 @@ fn the_exported_form_is_the_trained_one_on_raw_embeddings() {
     check_exported(Kind::Gated { sparsity: 4.0, sparsity_warm_up: 10, form, gate_loss: 1.0 });
 }
 
+/// The same few samples to train on and to measure on.
+fn few() -> [Samples; 2] {
+    let samples =
+        || Samples { d: 64, values: planted().draw(512).samples, digest: Digest::of(b"drawn") };
+    [samples(), samples()]
+}
+
 #[test]
 fn a_checkpoint_says_its_kernel_and_goes_on_with_it() {
-    let drawn = planted().draw(512);
-    let samples = || {
-        [0, 1].map(|_| Samples {
-            d: 64,
-            values: drawn.samples.clone(),
-            digest: Digest::of(b"drawn"),
-        })
-    };
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("checkpoint.safetensors");
     let short = Recipe { epochs: 1, ..recipe(Kind::TopK { k: 3 }) };
-    let on = |kernel| run_on(kernel, short.clone(), samples(), &file, |_, _| {});
+    let on = |kernel| run_on(kernel, short.clone(), few(), &file, |_, _| {});
     let kernel = on(Some(Kernel::Fp32)).expect("trained").outcome.kernel;
     assert_eq!(kernel, Kernel::Fp32);
     assert_eq!(on(None).expect("gone on with").outcome.kernel, Kernel::Fp32);
@@ -249,19 +248,11 @@ fn a_checkpoint_says_its_kernel_and_goes_on_with_it() {
 
 #[test]
 fn a_checkpoint_of_another_recipe_is_refused_by_name() {
-    let drawn = planted().draw(512);
-    let samples = || {
-        [0, 1].map(|_| Samples {
-            d: 64,
-            values: drawn.samples.clone(),
-            digest: Digest::of(b"drawn"),
-        })
-    };
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("checkpoint.safetensors");
     let short = Recipe { epochs: 1, ..recipe(Kind::TopK { k: 3 }) };
-    run(short.clone(), samples(), &file, |_, _| {}).expect("trained");
-    let other = run(Recipe { seed: 9, ..short }, samples(), &file, |_, _| {});
+    run(short.clone(), few(), &file, |_, _| {}).expect("trained");
+    let other = run(Recipe { seed: 9, ..short }, few(), &file, |_, _| {});
     assert!(matches!(&other, Err(RunError::Checkpoint(_))), "{other:?}");
     assert!(
         other.expect_err("refused").to_string().contains("expected a checkpoint of this recipe")

@@ -8,9 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clearfilm::bundle::{Level, Matrix, Sae, Weights};
-use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
+
+use crate::samples::floats;
 
 /// A file that no dictionary can be read from.
 #[derive(Debug, thiserror::Error)]
@@ -94,21 +95,9 @@ impl Tensors<'_> {
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, DictionaryError> {
         let view = self.view(name)?;
-        let data = view.data();
-        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there is, is refused")]
-        let values: Vec<f32> = match view.dtype() {
-            Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F16 => {
-                data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
-            }
-            Dtype::BF16 => {
-                data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
-            }
-            other => {
-                return Err(
-                    self.unfit(format!("{name} in fp32, fp16 or bf16"), format!("{other:?}"))
-                );
-            }
+        let Some(values) = floats(&view) else {
+            let found = format!("{:?}", view.dtype());
+            return Err(self.unfit(format!("{name} in fp32, fp16 or bf16"), found));
         };
         match values.iter().find(|value| !value.is_finite()) {
             Some(value) => Err(self.unfit(format!("finite values in {name}"), value.to_string())),

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::kernel::{dot, norm};
+use crate::measure::whole;
 
 /// Features that may absorb an image, at most.
 const ABSORBERS: usize = 3;
@@ -161,11 +162,6 @@ pub fn families(codes: &[Vec<(u32, f32)>], asked: &[usize], most: usize) -> Vec<
     });
     found.truncate(most);
     found
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::labels::{Labels, Mark};
 use crate::codes::{Codes, Value};
+use crate::measure::whole;
 
 /// |R| from which on MedSAE counts a feature (its code).
 pub const CORRELATED: f64 = 0.2;
@@ -300,9 +301,4 @@ pub fn firings(codes: &Codes, labels: &Labels, most: usize) -> Vec<Firing> {
         found
     };
     asked.par_iter().flat_map_iter(of).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }

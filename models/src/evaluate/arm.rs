@@ -13,7 +13,7 @@ use super::labels::Mark;
 use super::monosemantic::{Monosemanticity, monosemanticity};
 use super::permute::{Chance, chances};
 use super::plan::Plan;
-use super::probes::{Single, fitted};
+use super::probes::Single;
 use super::readout::{Difference, Reader, Readout};
 use super::reconstruct::{Reconstruction, mean, reconstruction, reconstructions};
 use super::sparsity::{Sparsity, sparsity};
@@ -22,6 +22,9 @@ use crate::codes::Codes;
 
 /// Features among which families are looked for: the most frequent ones that are not dense.
 const FAMILIES: usize = 512;
+
+/// Chance of any mistake among all pairs, below which a pair counts as found.
+pub const FAMILY: f64 = 0.05;
 
 /// Features of the map, at most: what a page holds.
 const MAPPED: usize = 24;
@@ -61,6 +64,8 @@ pub struct Measured {
     pub found: Vec<Found>,
     /// Pairs of feature and label that were held against chance.
     pub pairs: usize,
+    /// Those of them that are beyond it, by [`FAMILY`].
+    pub beyond: usize,
     /// The features that were found, and their AUROC with each label on test images.
     pub map: Vec<(usize, Vec<Option<f64>>)>,
     /// Readouts of a few features.
@@ -136,7 +141,7 @@ impl Bench<'_> {
         let patients = images.patients_of(&images.test);
         let monosemanticity = monosemanticity(&test, embeddings, *width, &patients);
         let readouts = self.reader.sparse("features", &codes);
-        let (found, pairs, map) = self.found(&codes);
+        let (found, [pairs, beyond], map) = self.found(&codes);
         let stability = (!seeds.is_empty()).then(|| self.stability(sae, &test, seeds));
         let information = information(&test, &images.labels.moved(&images.test));
         let features = (0..codes.features()).map(|feature| Feature {
@@ -160,6 +165,7 @@ impl Bench<'_> {
             firings: self.firings(&test),
             found,
             pairs,
+            beyond,
             map,
             differences: self.differences(&readouts),
             downstream: self.downstream(&reconstructed),
@@ -194,7 +200,7 @@ impl Bench<'_> {
     }
 
     /// Pairs beyond chance where they are matched, first those that chance explains least.
-    fn found(&self, codes: &Codes) -> (Vec<Found>, usize, Map) {
+    fn found(&self, codes: &Codes) -> (Vec<Found>, [usize; 2], Map) {
         let images = self.images;
         let find = codes.only(&images.find);
         let labels = images.labels.moved(&images.find);
@@ -210,7 +216,8 @@ impl Bench<'_> {
                 }
             }
         }
-        let asked = pairs.len();
+        let beyond = pairs.iter().filter(|pair| pair.2.p_family < FAMILY).count();
+        let asked = [pairs.len(), beyond];
         pairs.sort_by(|a, b| b.2.z.abs().total_cmp(&a.2.z.abs()).then((a.0, a.1).cmp(&(b.0, b.1))));
         pairs.truncate(self.plan.lines);
         let found: Vec<Found> = pairs
@@ -264,10 +271,16 @@ impl Bench<'_> {
             .collect()
     }
 
+    /// What the embedding's own readouts are given the reconstruction in its place.
     fn downstream(&self, reconstructed: &[f32]) -> Vec<Difference> {
-        let wide = |rows: &[f32]| -> Vec<f64> { rows.iter().map(|x| f64::from(*x)).collect() };
-        let d = self.images.d;
-        self.reader.downstream(&wide(&self.images.embeddings), &wide(reconstructed), d)
+        let rows: Vec<f64> = reconstructed.iter().map(|x| f64::from(*x)).collect();
+        let kept = self.reader.rows("reconstruction", &self.ground.taught, &rows);
+        let own = |kept: &Readout| {
+            let mut all = self.ground.readouts.iter();
+            let own = all.find(|own| own.from == "embedding" && own.label == kept.label)?;
+            Some(self.reader.difference(kept, own))
+        };
+        kept.iter().filter_map(own).collect()
     }
 
     /// By the dense readout of the first fold, and the largest sparse readout's features.
@@ -278,15 +291,13 @@ impl Bench<'_> {
         readouts: &[Readout],
     ) -> Vec<(String, Absorption)> {
         let images = self.images;
-        let rows: Vec<f64> = images.embeddings.iter().map(|x| f64::from(*x)).collect();
         let size = self.plan.probing.sizes.iter().copied().max().unwrap_or(1);
         let own = readouts.iter().filter(|readout| readout.size == size);
         own.filter_map(|readout| {
             let label = images.labels.names.iter().position(|name| *name == readout.label)?;
             let marks = images.labels.column(label);
             let fold = self.reader.folds.first()?;
-            let ridge = self.plan.probing.ridge_dense;
-            let dense = fitted(&rows, images.d, &marks, fold, ridge)?;
+            let dense = self.ground.taught.labels[label].as_ref()?.first()?;
             let positives: Vec<usize> =
                 fold.read.iter().copied().filter(|image| marks[*image] == Mark::Positive).collect();
             let asked = Asked {
@@ -305,7 +316,7 @@ impl Bench<'_> {
         let often = |feature: &usize| {
             #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 images")]
             let times = train.rates[*feature] * here.len() as f64;
-            train.rates[*feature] <= super::sparsity::DENSE
+            train.rates[*feature] <= crate::measure::DENSE
                 && times >= super::monosemantic::FIRINGS_MIN as f64
         };
         let mut asked: Vec<usize> = (0..train.rates.len()).filter(often).collect();

@@ -227,22 +227,3 @@ impl Ties {
 fn whole(n: u64) -> f64 {
     n as f64
 }
-
-/// The AUROC of one value per image; none where a label has only one kind of image.
-#[must_use]
-pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let mut order: Vec<(f64, bool)> =
-        scores.iter().copied().zip(positive.iter().copied()).collect();
-    order.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut won, mut below) = (0_u64, 0_u64);
-    let mut positives = 0_u64;
-    for alike in order.chunk_by(|a, b| a.0.total_cmp(&b.0).is_eq()) {
-        let p = alike.iter().filter(|(_, positive)| *positive).count() as u64;
-        let n = alike.len() as u64 - p;
-        won += p * (2 * below + n);
-        below += n;
-        positives += p;
-    }
-    let pairs = 2 * positives * below;
-    (pairs > 0).then(|| whole(won) / whole(pairs))
-}

@@ -10,7 +10,7 @@ use super::monosemantic::{Monosemanticity, monosemanticity};
 use super::pca::{Pca, project};
 use super::plan::Plan;
 use super::probes::{Single, singles};
-use super::readout::{Reader, Readout};
+use super::readout::{Reader, Readout, Taught};
 use crate::codes::Codes;
 use crate::normalise::{NormaliseError, Normaliser, Offset};
 use crate::start::{Stream, numbers};
@@ -38,9 +38,9 @@ pub struct Ground {
     pub singles: Vec<Option<Single>>,
     /// Their monosemanticity on the test images.
     pub monosemanticity: Monosemanticity,
-    /// Values of every image's dimensions.
+    /// What the whole embedding teaches of each label.
     #[serde(skip)]
-    pub pca: Option<Pca>,
+    pub taught: Taught,
 }
 
 /// Labels of sets, on images.
@@ -111,10 +111,14 @@ impl Ground {
             .flat_map(|row| metadata[row * m..][..*m].iter().chain(&intensity[row * i..][..*i]))
             .copied()
             .collect();
-        let mut readouts = reader.rows("acquisition", (metadata, *m), ridge);
-        readouts.extend(reader.rows("grey values", (intensity, *i), ridge));
-        readouts.extend(reader.rows("acquisition and grey values", (&both, m + i), ridge));
-        readouts.extend(reader.rows("embedding", (&embedding, d), dense));
+        let read = |from: &str, rows: &[f64], d: usize| {
+            if d == 0 { Vec::new() } else { reader.rows(from, &reader.teach(rows, d, ridge), rows) }
+        };
+        let mut readouts = read("acquisition", metadata, *m);
+        readouts.extend(read("grey values", intensity, *i));
+        readouts.extend(read("acquisition and grey values", &both, m + i));
+        let taught = reader.teach(&embedding, d, dense);
+        readouts.extend(reader.rows("embedding", &taught, &embedding));
         readouts.extend(reader.sparse("dimensions", &raw));
         let count = d.min(DIRECTIONS);
         if let Some(pca) = &pca {
@@ -136,7 +140,7 @@ impl Ground {
                 d,
                 &images.patients_of(&images.test),
             ),
-            pca,
+            taught,
         })
     }
 }

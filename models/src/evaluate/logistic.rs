@@ -3,6 +3,8 @@
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, Side};
 
+use crate::measure::whole;
+
 /// Rounds of Newton's method at most; it is near after some ten.
 const ROUNDS: usize = 50;
 
@@ -106,11 +108,6 @@ fn moments(rows: &[f64], d: usize) -> (Vec<f64>, Vec<f64>) {
     }
     let deviation = variance.iter().map(|v| if *v > 1e-24 { v.sqrt() } else { 1.0 });
     (mean, deviation.collect())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

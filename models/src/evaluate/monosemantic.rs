@@ -13,6 +13,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::reconstruct::mean;
 use crate::codes::{Codes, Value};
 use crate::kernel::{add, dot};
 
@@ -69,14 +70,7 @@ pub fn monosemanticity(
     let unit = units(embeddings.to_vec(), d);
     let all = vec![1.0; codes.samples];
     let everything: Vec<u32> = (0..).take(codes.samples).collect();
-    let mean: Vec<f32> = {
-        let mut sum = vec![0.0_f64; d];
-        embeddings.chunks_exact(d).for_each(|row| {
-            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
-        });
-        #[expect(clippy::cast_possible_truncation, reason = "embeddings are fp32")]
-        sum.iter().map(|sum| (sum / whole(codes.samples)) as f32).collect()
-    };
+    let mean = mean(embeddings, d);
     let mut centred = embeddings.to_vec();
     centred.chunks_exact_mut(d).for_each(|row| add(row, -1.0, &mean));
     let centred = units(centred, d);
@@ -201,11 +195,6 @@ fn units(mut rows: Vec<f32>, d: usize) -> Vec<f32> {
         }
     });
     rows
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

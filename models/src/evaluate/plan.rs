@@ -101,7 +101,7 @@ pub struct LabelSet {
     pub labels: Vec<String>,
 }
 
-/// One dictionary on one encoder's embeddings, or the embeddings alone.
+/// One dictionary on one encoder's embeddings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {

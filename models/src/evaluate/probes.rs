@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::labels::{Labels, Mark};
 use super::logistic::Logistic;
 use crate::codes::Codes;
+use crate::measure::whole;
 use crate::start::{Stream, numbers};
 
 /// How readouts are fitted.
@@ -88,42 +89,32 @@ fn drawn(mut fit: Vec<usize>, how: &Probing) -> Vec<usize> {
 /// A readout's log odds for every image that a fold read; no number elsewhere.
 pub type Scores = Vec<f64>;
 
-/// Reads a label from rows `[n, d]`; none where a fold has only one kind of image.
+/// What each fold teaches of a label by rows `[n, d]`; none where a fold has only one kind of image.
 #[must_use]
-pub fn read_rows(
+pub fn fitted(
     rows: &[f64],
     d: usize,
     label: &[Mark],
     folds: &[Fold],
     ridge: f64,
-) -> Option<Scores> {
-    read_other((rows, rows), d, label, folds, ridge)
+) -> Option<Vec<Logistic>> {
+    let one = |fold: &Fold| {
+        let known = known(&fold.fit, label);
+        let picked: Vec<f64> =
+            known.iter().flat_map(|image| &rows[image * d..][..d]).copied().collect();
+        Logistic::fit(&picked, d, &positive(&known, label), ridge)
+    };
+    folds.iter().map(one).collect()
 }
 
-/// The same, fitted on the first rows and read from the second.
+/// Reads rows `[n, d]` by what each fold taught.
 #[must_use]
-pub fn read_other(
-    (rows, other): (&[f64], &[f64]),
-    d: usize,
-    label: &[Mark],
-    folds: &[Fold],
-    ridge: f64,
-) -> Option<Scores> {
-    let mut scores = vec![f64::NAN; label.len()];
-    for fold in folds {
-        let fitted = fitted(rows, d, label, fold, ridge)?;
-        fold.read.iter().for_each(|i| scores[*i] = fitted.score(&other[i * d..][..d]));
+pub fn read(taught: &[Logistic], rows: &[f64], d: usize, folds: &[Fold]) -> Scores {
+    let mut scores = vec![f64::NAN; rows.len() / d];
+    for (fold, taught) in folds.iter().zip(taught) {
+        fold.read.iter().for_each(|i| scores[*i] = taught.score(&rows[i * d..][..d]));
     }
-    Some(scores)
-}
-
-/// What one fold teaches.
-#[must_use]
-pub fn fitted(rows: &[f64], d: usize, label: &[Mark], fold: &Fold, ridge: f64) -> Option<Logistic> {
-    let known = known(&fold.fit, label);
-    let picked: Vec<f64> =
-        known.iter().flat_map(|image| &rows[image * d..][..d]).copied().collect();
-    Logistic::fit(&picked, d, &positive(&known, label), ridge)
+    scores
 }
 
 /// Reads a label from the `size` features whose standardised class means differ most on the
@@ -308,11 +299,6 @@ fn single(feature: usize, values: &[(f64, bool)], each: usize) -> Option<Single>
     let recall = hits / whole(each);
     let f1 = if hits > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
     Some(Single { feature, precision, recall, f1 })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

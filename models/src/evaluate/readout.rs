@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::bootstrap::{Draws, Estimate, Ranked};
 use super::images::Images;
 use super::labels::Mark;
+use super::logistic::Logistic;
 use super::plan::Plan;
-use super::probes::{Fold, Scores, folds, read_rows, read_sparse};
+use super::probes::{Fold, Scores, fitted, folds, read, read_sparse};
 use crate::codes::Codes;
 
 /// One way to read one label.
@@ -43,6 +44,15 @@ pub struct Reader<'a> {
     plan: &'a Plan,
 }
 
+/// Readouts of labels from all values of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taught {
+    /// Values of a row.
+    pub d: usize,
+    /// Of each label, fold by fold.
+    pub labels: Vec<Option<Vec<Logistic>>>,
+}
+
 /// A difference of two readouts on the same patients.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
@@ -69,16 +79,24 @@ impl<'a> Reader<'a> {
         Self { images, folds, read, draws, plan }
     }
 
-    /// Every label from rows `[n, d]`, by all values.
+    /// What each label's folds teach by all values of rows `[n, d]`; none for labels that cannot
+    /// be read.
     #[must_use]
-    pub fn rows(&self, from: &str, (rows, d): (&[f64], usize), ridge: f64) -> Vec<Readout> {
-        let read = |label: usize| {
-            let marks = self.images.labels.column(label);
-            let scores = read_rows(rows, d, &marks, &self.folds, ridge)?;
+    pub fn teach(&self, rows: &[f64], d: usize, ridge: f64) -> Taught {
+        let labels = 0..self.images.labels.names.len();
+        let one =
+            |label: usize| fitted(rows, d, &self.images.labels.column(label), &self.folds, ridge);
+        Taught { d, labels: labels.into_par_iter().map(one).collect() }
+    }
+
+    /// Every label from rows `[n, d]`, as they were taught by these or others.
+    #[must_use]
+    pub fn rows(&self, from: &str, taught: &Taught, rows: &[f64]) -> Vec<Readout> {
+        let one = |(label, taught_label): (usize, &Option<Vec<Logistic>>)| {
+            let scores = read(taught_label.as_ref()?, rows, taught.d, &self.folds);
             self.readout(label, from, (0, Vec::new()), scores)
         };
-        let labels = 0..self.images.labels.names.len();
-        if d == 0 { Vec::new() } else { labels.into_par_iter().filter_map(read).collect() }
+        taught.labels.par_iter().enumerate().filter_map(one).collect()
     }
 
     /// Every label from a few features, for each of the plan's sizes.
@@ -95,21 +113,6 @@ impl<'a> Reader<'a> {
             self.readout(label, from, (size, chosen), scores)
         };
         asked.iter().filter_map(read).collect()
-    }
-
-    /// The same readouts on other rows, which nobody was taught by: what a reconstruction keeps.
-    #[must_use]
-    pub fn downstream(&self, rows: &[f64], other: &[f64], d: usize) -> Vec<Difference> {
-        let ridge = self.plan.probing.ridge_dense;
-        let one = |label: usize| {
-            let marks = self.images.labels.column(label);
-            let own = read_rows(rows, d, &marks, &self.folds, ridge)?;
-            let kept = super::probes::read_other((rows, other), d, &marks, &self.folds, ridge)?;
-            let own = self.readout(label, "embedding", (0, Vec::new()), own)?;
-            let kept = self.readout(label, "reconstruction", (0, Vec::new()), kept)?;
-            Some(self.difference(&kept, &own))
-        };
-        (0..self.images.labels.names.len()).into_par_iter().filter_map(one).collect()
     }
 
     /// How much better one readout is, by patients that both see.

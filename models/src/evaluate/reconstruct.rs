@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::codes::Codes;
 use crate::kernel::add;
+use crate::measure::whole;
 
 /// A dictionary's reconstruction of images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -99,11 +100,6 @@ pub fn mean(rows: &[f32], d: usize) -> Vec<f32> {
     let n = whole(rows.len() / d);
     #[expect(clippy::cast_possible_truncation, reason = "embeddings are fp32")]
     sum.iter().map(|sum| (sum / n) as f32).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }
 
 #[cfg(test)]

@@ -4,11 +4,7 @@ use serde::Serialize;
 
 use super::bootstrap::quantile;
 use crate::codes::Codes;
-
-/// Below and above these shares of the images a feature is rare, and dense.
-pub const RARE: f64 = 1e-4;
-/// See [`RARE`].
-pub const DENSE: f64 = 0.1;
+use crate::measure::{DENSE, RARE, whole};
 
 /// Figures of codes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -78,9 +74,4 @@ pub fn sparsity(codes: &Codes) -> Sparsity {
         rates,
         active,
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::pca::project;
 use crate::codes::Codes;
 use crate::kernel::{dot, norm};
+use crate::measure::whole;
 
 /// Cosine of both rows from which on a partner is the same feature.
 pub const SAME: f32 = 0.7;
@@ -171,9 +172,4 @@ pub fn redundancy(dictionary: &Weights) -> Redundancy {
         coherence: f64::from(largest.iter().fold(-1.0_f32, |most, c| most.max(*c))),
         twins: whole(largest.iter().filter(|c| **c > TWIN).count()) / n,
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 things")]
-fn whole(n: usize) -> f64 {
-    n as f64
 }

@@ -11,7 +11,7 @@ mod instructions;
 
 use rayon::prelude::*;
 
-use super::Rows;
+use super::{Floor, Reached, Rows};
 use instructions::{Bounds, LANES, Line, PANEL, ROWS, pack, tile};
 pub use instructions::{fetch, runs_here};
 
@@ -44,24 +44,6 @@ pub struct Panels {
     long: Vec<f32>,
     /// `||dw||` of each.
     off: Vec<f32>,
-}
-
-/// What may reach its floor on one sample.
-#[derive(Debug)]
-pub enum Reached<'a> {
-    /// These, by no order.
-    Some(&'a [u32]),
-    /// Too many to be told apart in bf16: any of them.
-    Any,
-}
-
-/// How a floor comes about.
-#[derive(Debug, Clone, Copy)]
-pub enum Floor {
-    /// What the `k` highest of a sample have in common, and 0.
-    Highest(usize),
-    /// The same for all samples; as many places are kept free for a sample's latents.
-    Fixed(f32, usize),
 }
 
 /// Samples in bf16, in panels of [`ROWS`]: `[panel, pair of values, sample]`.

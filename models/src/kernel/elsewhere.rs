@@ -1,7 +1,7 @@
 //! In the place of the scan in bf16 on CPUs for which there is none: it says so, and tells nobody
 //! apart.
 
-use super::Rows;
+use super::{Floor, Reached, Rows};
 
 /// Does this CPU have what is needed? No.
 #[must_use]
@@ -17,24 +17,6 @@ pub fn fetch(_values: &[f32]) {}
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Panels {
     d: usize,
-}
-
-/// What may reach its floor on one sample.
-#[derive(Debug)]
-pub enum Reached<'a> {
-    /// These, by no order.
-    Some(&'a [u32]),
-    /// Too many to be told apart in bf16: any of them.
-    Any,
-}
-
-/// How a floor comes about.
-#[derive(Debug, Clone, Copy)]
-pub enum Floor {
-    /// What the `k` highest of a sample have in common, and 0.
-    Highest(usize),
-    /// The same for all samples; as many places are kept free for a sample's latents.
-    Fixed(f32, usize),
 }
 
 /// The state of one task's scan: none.

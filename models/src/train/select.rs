@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::firings::{Firing, Part};
 use super::weights::Weights;
-use crate::kernel::bf16::{Floor, Panels, Reached, Scan, fetch};
-use crate::kernel::{AHEAD, Rows, any_above, dot, product};
+use crate::kernel::bf16::{Panels, Scan, fetch};
+use crate::kernel::{AHEAD, Floor, Reached, Rows, any_above, dot, product};
 use crate::recipe::Kind;
 
 /// Samples of one task. Below 256 the weights are packed too often for the product's speed, and

@@ -122,11 +122,13 @@ fn readouts(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
         }
     }
     let own_name = format!("{size} features");
+    let level = 100.0 * evaluation.plan.bootstrap.level;
+    let says = format!("Lines are intervals of {level:.0} % by patient.");
     let mut entries = vec![(own_name.as_str(), own)];
     entries.extend(RIVALS);
     html! {
         (key(&entries))
-        (figure("Readouts.", "Lines are intervals of 95 % by patient.", &forest(&rows, &marks, [0.3, 1.0], (0.5, "AUROC"))))
+        (figure("Readouts.", &says, &forest(&rows, &marks, [0.3, 1.0], (0.5, "AUROC"))))
     }
 }
 

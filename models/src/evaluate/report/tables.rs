@@ -3,14 +3,11 @@
 use maud::{Markup, html};
 
 use super::plot::short;
-use crate::evaluate::arm::{Found, Measured};
+use crate::evaluate::arm::{FAMILY, Found, Measured};
 use crate::evaluate::bootstrap::{Estimate, quantile};
 use crate::evaluate::evaluation::Evaluation;
 use crate::evaluate::monosemantic::FIRINGS_MIN;
 use crate::evaluate::readout::Readout;
-
-/// Chance of any mistake among all pairs, below which a pair counts as found.
-const FAMILY: f64 = 0.05;
 
 pub(super) fn subtitle(evaluation: &Evaluation) -> String {
     let [train, _, test] = evaluation.images.images;
@@ -22,7 +19,7 @@ pub(super) fn subtitle(evaluation: &Evaluation) -> String {
 }
 
 fn percent(share: f64) -> String {
-    format!("{} %", short(100.0 * share))
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn interval(estimate: Option<Estimate>) -> String {
@@ -56,11 +53,6 @@ fn mean_auroc(readouts: &[Readout], from: &str, size: usize) -> Option<f64> {
 
 pub(super) fn overview(evaluation: &Evaluation) -> Markup {
     let size = super::largest(evaluation);
-    let found = |arm: &Measured| {
-        let beyond = arm.found.iter().filter(|f| f.chance.p_family < FAMILY).count();
-        let all = beyond == arm.found.len() && arm.pairs > beyond;
-        format!("{}{beyond} of {}", if all { "≥ " } else { "" }, arm.pairs)
-    };
     html! {
         div .scroll { table {
             tr {
@@ -78,7 +70,7 @@ pub(super) fn overview(evaluation: &Evaluation) -> Markup {
                     td .n { (short(arm.reconstruction[1].fvu)) } td .n { (short(arm.components_fvu)) }
                     td .n { (percent(train.dead)) " / " (percent(test.dead)) } td .n { (percent(train.rare)) } td .n { (percent(train.dense)) }
                     td .n { (optional(lift(&arm.monosemanticity.scores))) br; span .dim { "dimensions " (optional(lift(&ground.monosemanticity.scores))) } }
-                    td .n { (found(arm)) }
+                    td .n { (arm.beyond) " of " (arm.pairs) }
                     td .n { (arm.stability.as_ref().map_or_else(|| "–".to_owned(), |s| percent(s.stable))) }
                     td .n { (optional(mean_auroc(&arm.readouts, "features", size))) }
                     td .n { (optional(mean_auroc(&ground.readouts, "embedding", 0))) }
