@@ -190,8 +190,12 @@ fn index(at: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use clearfilm::bundle::{Level, Matrix, Weights};
+    use clearfilm::encode::{Embedding, Tokens};
+    use clearfilm::sparse;
+    use rand_distr::{Distribution as _, StandardNormal};
 
     use super::*;
+    use crate::start::{Stream, numbers};
 
     #[test]
     fn a_latent_has_the_values_that_a_device_gives_it() {
@@ -211,5 +215,38 @@ mod tests {
         assert_eq!(codes.spread(1), [1.0, 0.0, 5.0]);
         assert_eq!(codes.by_sample()[2], [(0, 1.0), (1, 5.0)]);
         assert_eq!(codes.only(&[2, 1]).column(1), [value(0, 5.0)]);
+    }
+
+    #[test]
+    fn many_images_at_once_have_the_codes_that_a_device_gives_each() {
+        let (d, latents, n) = (40, 96, 700);
+        let mut random = numbers(11, Stream::Samples);
+        let mut normal = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| StandardNormal.sample(&mut random)).collect()
+        };
+        let matrix = |values| Weights::F32(Matrix { rows: latents, columns: d, values });
+        let sae = Sae {
+            level: Level::Embedding,
+            w_enc: matrix(normal(latents * d)),
+            b_enc: normal(latents),
+            w_dec: matrix(normal(latents * d)),
+            b_dec: normal(d),
+            threshold: vec![4.0; latents],
+        };
+        let samples = normal(n * d);
+        let rows = Codes::of(&sae, &samples).by_sample();
+        let tokens = Tokens { n_tokens: 0, d_token: d, values: Vec::new() };
+        let mut fired = 0;
+        for (row, x) in rows.iter().zip(samples.chunks_exact(d)) {
+            let embedding = Embedding { values: x.to_vec(), norm: 1.0 };
+            let code = sparse::encode(&sae, &tokens, &embedding).image;
+            assert_eq!(row.len(), code.entries().len());
+            for ((latent, value), active) in row.iter().zip(code.entries()) {
+                assert_eq!(*latent, active.latent.0);
+                assert!((value - active.activation).abs() < 1e-4, "{value} {active:?}");
+                fired += 1;
+            }
+        }
+        assert!(fired > 1000, "found {fired} firings");
     }
 }

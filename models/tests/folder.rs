@@ -89,4 +89,11 @@ fn a_dictionary_is_trained_from_a_folder_by_split() {
     train.arg("--samples").arg(&out).args(["--split", "train"]);
     succeeds(train.arg("--held-out").arg(&out).args(["--held-out-split", "dev"]));
     assert!(run.join("sae.safetensors").is_file());
+    // A file has no table that would say which rows are views.
+    let mut file = Command::new(env!("CARGO_BIN_EXE_clearfilm-models"));
+    file.arg("train").arg("--recipe").arg(&recipe).arg("--out").arg(place.out("other"));
+    file.arg("--samples").arg(out.join("shards/000000.safetensors")).args(["--views", "1"]);
+    let refused = file.arg("--held-out").arg(&out).output().expect("the command runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("to take views of, found a file"), "{said}");
 }

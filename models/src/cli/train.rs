@@ -96,6 +96,12 @@ pub(super) struct Files {
 impl Files {
     /// To train on, and held out.
     pub(super) fn read(&self) -> anyhow::Result<[Samples; 2]> {
+        if self.views.is_some() && !self.samples.is_dir() {
+            bail!(
+                "{}: expected an embeddings folder to take views of, found a file",
+                self.samples.display()
+            );
+        }
         let train = Part { split: self.split.clone(), views: self.views };
         let views = Some(self.held_out_views);
         let held_out = Part { split: self.held_out_split.clone(), views };
