@@ -1,8 +1,8 @@
 //! A run that can be cut off at any instant and goes on to the same bytes.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io::Error;
 use std::path::{Path, PathBuf};
 
 use clearfilm::id::Digest;
@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use crate::files::{FileError, io, put};
 use crate::kernel::Kernel;
 use crate::recipe::Recipe;
 use crate::train::{Kept, StateError};
@@ -58,15 +59,8 @@ pub struct Epoch {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file cannot be read or written.
-    #[error("{action} {}: {source}", file.display())]
-    Io {
-        /// What was done.
-        action: &'static str,
-        /// To which file.
-        file: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// It is no checkpoint.
     #[error("reading {}: {source}", file.display())]
     Format {
@@ -102,7 +96,6 @@ impl State {
     /// # Errors
     /// The disk fails; the old file stays.
     pub fn write(&self, file: &Path, tensors: &[Kept]) -> Result<(), CheckpointError> {
-        let io = |action| move |source| CheckpointError::Io { action, file: file.into(), source };
         let bytes: Vec<Vec<u8>> = tensors
             .iter()
             .map(|kept| kept.values.iter().flat_map(|value| value.to_le_bytes()).collect())
@@ -113,13 +106,11 @@ impl State {
             let view = TensorView::new(Dtype::F32, vec![kept.values.len()], bytes);
             views.push((kept.name.as_str(), view.map_err(format)?));
         }
-        let state = serde_json::to_string(self).map_err(io::Error::from).map_err(io("forming"))?;
+        let state =
+            serde_json::to_string(self).map_err(Error::from).map_err(io("forming", file))?;
         let metadata = HashMap::from([(STATE.to_owned(), state)]);
         let all = safetensors::serialize(views, Some(metadata)).map_err(format)?;
-        let new = file.with_extension("new");
-        let mut to = File::create(&new).map_err(io("making"))?;
-        to.write_all(&all).and_then(|()| to.sync_all()).map_err(io("writing"))?;
-        fs::rename(&new, file).map_err(io("replacing"))
+        Ok(put(file, &all)?)
     }
 
     /// Reads what was written; none where there is no file.
@@ -132,10 +123,9 @@ impl State {
         file: &Path,
         asked: Option<Kernel>,
     ) -> Result<Option<(Self, Vec<Kept>)>, CheckpointError> {
-        let io = |action| move |source| CheckpointError::Io { action, file: file.into(), source };
         let bytes = match fs::read(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(io("reading"))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io("reading", file))?,
         };
         let format = |source| CheckpointError::Format { file: file.into(), source };
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(format)?;
@@ -143,7 +133,7 @@ impl State {
         let other = |expected| CheckpointError::Other { file: file.into(), expected };
         let text = text.ok_or(other("this program"))?;
         let found: Self =
-            serde_json::from_str(text).map_err(io::Error::from).map_err(io("understanding"))?;
+            serde_json::from_str(text).map_err(Error::from).map_err(io("understanding", file))?;
         if found.v != self.v {
             return Err(other("this layout"));
         }

@@ -2,6 +2,7 @@
 //!
 //! Modules stand in the order of the data, and each looks only at those above it.
 
+pub mod files;
 pub mod table;
 pub mod layout;
 pub mod views;

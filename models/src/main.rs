@@ -18,6 +18,7 @@ use clearfilm::config::{Config, Engine};
 use clearfilm::id::Digest;
 use clearfilm::selftest::{self, SelftestError};
 use clearfilm::{decode, encode};
+use clearfilm_models::files::put;
 
 /// The workshop: from embeddings to a sealed bundle.
 #[derive(Debug, Parser)]
@@ -87,8 +88,7 @@ fn seal(folder: &Path) -> anyhow::Result<ExitCode> {
     let digests = listed.map(|(file, bytes)| (file.as_str(), Digest::of(bytes))).collect();
     let path = folder.join(MANIFEST);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    fs::write(&path, sealed(&text, &digests)?)
-        .with_context(|| format!("writing {}", path.display()))?;
+    put(&path, sealed(&text, &digests)?.as_bytes())?;
     anstream::println!("sealed {} files in {}", digests.len(), folder.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -54,8 +54,18 @@ pub struct Aim {
     /// Trials at most.
     #[serde(default = "trials")]
     pub trials: usize,
-    /// Epochs of a trial.
-    pub epochs: u64,
+    /// Epochs of a trial; without it, all of the run's: where the number that fires falls for as
+    /// long as is trained, a shorter one promises what the run does not keep.
+    #[serde(default)]
+    pub epochs: Option<u64>,
+}
+
+impl Aim {
+    /// So many active latents are near enough.
+    #[must_use]
+    pub fn is_met_by(&self, l0: f64) -> bool {
+        (l0 / self.l0 - 1.0).abs() <= self.near
+    }
 }
 
 /// Shares of 10 % are well within what other samples change.

@@ -28,7 +28,6 @@ l1_warm_up = 0
 l0 = 4.0
 near = 0.1
 setting = 'select.l1'
-epochs = 60
 
 [grid]
 seed = [0, 1]
@@ -89,6 +88,13 @@ fn every_run_meets_the_aim_in_a_folder_of_its_own_and_is_made_once() {
     let said = printed(&sweep(folder.path(), &["--index", "1"]));
     assert!(!said.contains("makes"), "no trial is made again: {said}");
     assert_eq!(fs::read(folder.path().join("seed1/sae.safetensors")).expect("the run"), first);
+    // Cut off right after its trials: the one that met the aim is found in their list. The first
+    // time it was the run itself, now it is trained from the beginning, to the same bytes.
+    fs::remove_file(folder.path().join("seed1/run.json")).expect("removed");
+    fs::remove_file(folder.path().join("seed1/recipe.toml")).expect("removed");
+    let said = printed(&sweep(folder.path(), &["--index", "1"]));
+    assert!(!said.contains("makes"), "no trial is made again: {said}");
+    assert_eq!(fs::read(folder.path().join("seed1/sae.safetensors")).expect("the run"), first);
 }
 
 #[test]
@@ -104,8 +110,9 @@ fn a_run_that_is_not_there_is_refused() {
 fn an_aim_that_is_not_met_is_said_and_the_nearest_penalty_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     samples(folder.path());
-    let few =
-        SWEEP.replace("epochs = 60", "epochs = 1").replace("l0 = 4.0", "l0 = 4.0\ntrials = 2");
+    let few = SWEEP
+        .replace("l0 = 4.0", "l0 = 4.0\ntrials = 2\nepochs = 1")
+        .replace("epochs = 60", "epochs = 2");
     let few = few.replace("[grid]\nseed = [0, 1]", "[[run]]\nname = 'short'");
     fs::write(folder.path().join("sweep.toml"), few).expect("written");
     let said = printed(&sweep(folder.path(), &[]));

@@ -10,6 +10,7 @@ use clearfilm_models::dictionary::foreign::{self, find_threshold};
 use clearfilm_models::dictionary::outward::{Library, files};
 use clearfilm_models::dictionary::read;
 use clearfilm_models::export;
+use clearfilm_models::files::put;
 use clearfilm_models::samples::Samples;
 
 /// Bring dictionaries from other libraries, and to them.
@@ -76,8 +77,7 @@ impl Dictionary {
                     };
                     find_threshold(&mut found, &Samples::read(samples, tensor)?.values);
                 }
-                fs::write(out, export::file(&found.sae)?)
-                    .with_context(|| format!("writing {}", out.display()))?;
+                put(out, &export::file(&found.sae)?)?;
                 let (latents, d) = (found.sae.b_enc.len(), found.sae.b_dec.len());
                 anstream::println!("{}: {latents} latents over {d} values", found.library);
             }
@@ -93,9 +93,7 @@ impl Dictionary {
                 fs::create_dir_all(out)
                     .with_context(|| format!("making folder {}", out.display()))?;
                 for (name, bytes) in files(&sae, library)? {
-                    let path = out.join(name);
-                    fs::write(&path, bytes)
-                        .with_context(|| format!("writing {}", path.display()))?;
+                    put(&out.join(name), &bytes)?;
                 }
             }
         }

@@ -11,6 +11,7 @@ use clearfilm_models::evaluate::evaluation::{Loaded, evaluate};
 use clearfilm_models::evaluate::images::Columns;
 use clearfilm_models::evaluate::plan::Plan;
 use clearfilm_models::evaluate::report;
+use clearfilm_models::files::put;
 use clearfilm_models::samples::{Part, Samples, SamplesError};
 use clearfilm_models::table::{self, Intensity, Mark, Table, TableError, Texts};
 
@@ -61,10 +62,7 @@ impl Evaluate {
         let mut evaluation = pool.install(|| evaluate(&plan, load, tell))?;
         // Where the files lay is not part of what was found.
         evaluation.plan = written;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = self.out.join(name);
-            fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
-        };
+        let write = |name: &str, bytes: &[u8]| put(&self.out.join(name), bytes);
         write("evaluation.json", serde_json::to_string(&evaluation)?.as_bytes())?;
         write("report.html", report::page(&evaluation).as_bytes())?;
         anstream::println!("written to {}", self.out.display());

@@ -6,10 +6,37 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use clearfilm_models::files::put;
 use clearfilm_models::run::run;
-use clearfilm_models::sweep::{Sweep, Task, next_penalty};
+use clearfilm_models::sweep::{Aim, Sweep, Task, next_penalty};
 
 use super::train::{Files, write};
+
+/// What a run that was cut off goes on from.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// Penalties and the active latents that they came to, in the order of trial: a sweep that was cut
+/// off does not try them again.
+struct Tried(Vec<(f64, f64)>);
+
+impl Tried {
+    fn file(folder: &Path) -> PathBuf {
+        folder.join("trials.json")
+    }
+
+    fn read(folder: &Path) -> anyhow::Result<Self> {
+        let file = Self::file(folder);
+        if !file.exists() {
+            return Ok(Self(Vec::new()));
+        }
+        let read = || anyhow::Ok(Self(serde_json::from_slice(&fs::read(&file)?)?));
+        read().with_context(|| format!("reading {}", file.display()))
+    }
+
+    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        Ok(put(&Self::file(folder), &serde_json::to_vec(&self.0)?)?)
+    }
+}
 
 /// Train many dictionaries.
 #[derive(Debug, Args)]
@@ -84,46 +111,61 @@ impl SweepRuns {
         self.aim(sweep, &mut task, &folder)?;
         let recipe = task.recipe()?;
         let text = toml::to_string(&recipe)?;
-        fs::write(&recipe_file, text)
-            .with_context(|| format!("writing {}", recipe_file.display()))?;
+        put(&recipe_file, text.as_bytes())?;
         self.train(&task.name, recipe, &folder)
     }
 
-    /// Moves the penalty by short trials, where the sweep aims at a number of active latents.
+    /// Moves the penalty by trials, where the sweep aims at a number of active latents.
     fn aim(&self, sweep: &Sweep, task: &mut Task, folder: &Path) -> anyhow::Result<()> {
         let Some(aim) = &sweep.aim else { return Ok(()) };
-        let mut tried: Vec<(f64, f64)> = Vec::new();
-        for trial in 0..aim.trials {
+        let mut tried = Tried::read(folder)?;
+        while tried.0.len() < aim.trials {
+            if let Some(&(penalty, l0)) = tried.0.last() {
+                if aim.is_met_by(l0) {
+                    return Ok(task.set(&aim.setting, toml::Value::Float(penalty))?);
+                }
+                if let Some(next) = next_penalty(&tried.0, aim.l0) {
+                    task.set(&aim.setting, toml::Value::Float(next))?;
+                }
+            }
             let penalty = task.number(&aim.setting)?;
-            let mut recipe = task.recipe()?;
-            recipe.epochs = aim.epochs;
-            let checkpoint = folder.join(format!("trial-{trial}.safetensors"));
-            let trained = run(recipe, self.files.read()?, &checkpoint, |_, _| {})?;
-            fs::remove_file(&checkpoint)
-                .with_context(|| format!("removing {}", checkpoint.display()))?;
-            let l0 = trained.outcome.held_out.l0;
+            let l0 = self.trial(aim, task, tried.0.len(), folder)?;
             anstream::println!("{}: {} {penalty:.3e} makes {l0:.1} fire", task.name, aim.setting);
-            tried.push((penalty, l0));
-            if (l0 / aim.l0 - 1.0).abs() <= aim.near {
-                return Ok(());
-            }
-            if let Some(next) = next_penalty(&tried, aim.l0) {
-                task.set(&aim.setting, toml::Value::Float(next))?;
-            }
+            tried.0.push((penalty, l0));
+            tried.write(folder)?;
         }
         let off = |l0: f64| (l0.max(f64::MIN_POSITIVE) / aim.l0).ln().abs();
-        let nearest = tried.iter().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
+        let nearest = tried.0.iter().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
         if let Some((penalty, l0)) = nearest {
-            // The longer run may still meet it, and run.json tells; but nobody is to believe so.
-            anstream::println!(
-                "{}: expected {} to fire within {} trials, found {l0:.1} at the nearest; trained with it",
-                task.name,
-                aim.l0,
-                aim.trials
-            );
+            if !aim.is_met_by(*l0) {
+                // The longer run may still meet it, and run.json tells; but nobody is to believe so.
+                anstream::println!(
+                    "{}: expected {} to fire within {} trials, found {l0:.1} at the nearest; trained with it",
+                    task.name,
+                    aim.l0,
+                    aim.trials
+                );
+            }
             task.set(&aim.setting, toml::Value::Float(*penalty))?;
         }
         Ok(())
+    }
+
+    /// How many latents a trial makes fire. One of full length that meets the aim is the run.
+    fn trial(&self, aim: &Aim, task: &Task, number: usize, folder: &Path) -> anyhow::Result<f64> {
+        let mut recipe = task.recipe()?;
+        let whole = aim.epochs.is_none_or(|epochs| epochs == recipe.epochs);
+        recipe.epochs = aim.epochs.unwrap_or(recipe.epochs);
+        let checkpoint = folder.join(format!("trial-{number}.safetensors"));
+        let trained = run(recipe, self.files.read()?, &checkpoint, |_, _| {})?;
+        let l0 = trained.outcome.held_out.l0;
+        if whole && aim.is_met_by(l0) {
+            fs::rename(&checkpoint, folder.join(CHECKPOINT))
+        } else {
+            fs::remove_file(&checkpoint)
+        }
+        .with_context(|| format!("putting {} away", checkpoint.display()))?;
+        Ok(l0)
     }
 
     fn train(
@@ -132,7 +174,7 @@ impl SweepRuns {
         recipe: clearfilm_models::recipe::Recipe,
         folder: &Path,
     ) -> anyhow::Result<()> {
-        let checkpoint = folder.join("checkpoint.safetensors");
+        let checkpoint = folder.join(CHECKPOINT);
         let trained = run(recipe, self.files.read()?, &checkpoint, |_, _| {})?;
         anstream::println!("{name}: {}", write(&trained, folder)?);
         fs::remove_file(&checkpoint).with_context(|| format!("removing {}", checkpoint.display()))

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use clearfilm_models::export::{file, fold};
+use clearfilm_models::files::put;
 use clearfilm_models::kernel::Kernel;
 use clearfilm_models::recipe::Recipe;
 use clearfilm_models::run::{Trained, run_on};
@@ -128,10 +129,7 @@ pub(super) fn write(trained: &Trained, folder: &Path) -> anyhow::Result<String> 
     let outcome = &trained.outcome;
     let kind = &outcome.recipe.select;
     let sae = fold(&trained.weights, kind, &trained.thresholds, &trained.normaliser);
-    let write = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))
-    };
+    let write = |name: &str, bytes: &[u8]| put(&folder.join(name), bytes);
     write("sae.safetensors", &file(&sae)?)?;
     write("run.json", serde_json::to_string_pretty(outcome)?.as_bytes())?;
     let measured = &outcome.held_out;

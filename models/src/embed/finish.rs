@@ -6,10 +6,11 @@ use std::path::Path;
 use clearfilm::id::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{UNFINISHED, beside, io, json, persist, put, read};
+use super::folder::{json, read};
 use super::plan::{Plan, read_images};
 use super::shard::{Said, valid};
 use super::{Done, EmbedError, Folder};
+use crate::files::{UNFINISHED, beside, io, persist, put};
 use crate::table::{Record, Row, Table, TableWriter};
 
 /// Rows that are collected before they are written: a group of the table.
@@ -160,7 +161,7 @@ fn write_refused(folder: &Folder, refused: &[&super::Refused]) -> Result<(), Emb
         lines.write_record([&one.image, &one.code, &one.text]).map_err(failed)?;
     }
     let bytes = lines.into_inner().map_err(|error| io("forming", &file)(error.into_error()))?;
-    put(&file, &bytes)
+    Ok(put(&file, &bytes)?)
 }
 
 /// Removes what killed processes left half written.

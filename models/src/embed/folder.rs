@@ -1,32 +1,21 @@
-//! Where things lie in an embeddings folder, and how they get there whole.
+//! Where things lie in an embeddings folder, and what can go wrong in it.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clearfilm::encode::{EncodeError, Engine};
 use clearfilm::id::Digest;
 use safetensors::SafeTensorError;
 
+use crate::files::{FileError, io};
 use crate::table::TableError;
-
-/// Ending of files that are being written.
-pub(super) const UNFINISHED: &str = ".tmp";
 
 /// What can go wrong. What is wrong with a picture is no error: the picture is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     /// A file or folder cannot be read or written.
-    #[error("{action} {}: {source}", file.display())]
-    Io {
-        /// What was done.
-        action: &'static str,
-        /// To which file.
-        file: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of ours is not what it should be.
     #[error("reading {}: {source}", file.display())]
     Json {
@@ -192,49 +181,11 @@ impl Folder {
 
 /// Makes a folder, and those above it.
 pub(super) fn make_folder(path: &Path) -> Result<(), EmbedError> {
-    fs::create_dir_all(path).map_err(io("making", path))
-}
-
-/// Writes a file so that it is either whole and synced, or not there: two processes that make the
-/// same one do not meet, because each writes under a name of its own.
-pub(super) fn put(file: &Path, bytes: &[u8]) -> Result<(), EmbedError> {
-    let mut new = beside(file)?;
-    new.write_all(bytes).map_err(io("writing", file))?;
-    persist(new, file)
-}
-
-/// A file of our own in the same folder.
-pub(super) fn beside(file: &Path) -> Result<tempfile::NamedTempFile, EmbedError> {
-    tempfile::Builder::new()
-        .prefix(".")
-        .suffix(UNFINISHED)
-        // Others on the cluster read it too, as far as the umask allows.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder_of(file))
-        .map_err(io("making a file beside", file))
-}
-
-/// Syncs a file and gives it its name.
-pub(super) fn persist(new: tempfile::NamedTempFile, file: &Path) -> Result<(), EmbedError> {
-    new.as_file().sync_all().map_err(io("syncing", file))?;
-    new.persist(file).map_err(|error| io("naming", file)(error.error))?;
-    let folder = folder_of(file);
-    File::open(folder).and_then(|f| f.sync_all()).map_err(io("syncing", folder))
-}
-
-fn folder_of(file: &Path) -> &Path {
-    file.parent().unwrap_or(Path::new("."))
-}
-
-pub(super) fn io<'a>(
-    action: &'static str,
-    file: &'a Path,
-) -> impl FnOnce(io::Error) -> EmbedError + 'a {
-    move |source| EmbedError::Io { action, file: file.into(), source }
+    Ok(fs::create_dir_all(path).map_err(io("making", path))?)
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, EmbedError> {
-    fs::read(file).map_err(io("reading", file))
+    Ok(fs::read(file).map_err(io("reading", file))?)
 }
 
 /// The bytes of a JSON file, with a newline at the end.

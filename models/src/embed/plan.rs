@@ -8,8 +8,9 @@ use clearfilm::encode::Engine;
 use clearfilm::id::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::folder::{json, make_folder, put, read};
+use super::folder::{json, make_folder, read};
 use super::{EmbedError, Folder};
+use crate::files::put;
 use crate::layout::{Layout, Listing};
 use crate::table::Record;
 
@@ -150,7 +151,7 @@ pub fn write_plan(folder: &Folder, plan: &Plan, records: &[Record]) -> Result<()
     make_folder(&folder.shards())?;
     // The plan last: where it lies, the list does.
     put(&folder.images(), &lines(records))?;
-    put(&file, &bytes)
+    Ok(put(&file, &bytes)?)
 }
 
 /// Reads the list of pictures that a plan is about.

@@ -17,8 +17,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::folder::{io, json, put};
+use super::folder::json;
 use super::{Dtype, EmbedError, Folder, Plan};
+use crate::files::{io, put};
 use crate::table::{Intensity, Record};
 use crate::views;
 
@@ -209,7 +210,7 @@ impl<'a> Maker<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return refuse("decode-missing", "expected a file, found none".into());
             }
-            Err(source) => return Err(io("reading", &path)(source)),
+            Err(source) => return Err(io("reading", &path)(source).into()),
         };
         match self.decoder.decode(&bytes) {
             Ok(frame) => {
