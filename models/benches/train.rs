@@ -189,6 +189,7 @@ fn begin(latents: usize, dead: usize) -> (Recipe, Weights, Vec<f32>) {
         schedule: Schedule { warm_up: 1000, k_from: 1.0, ..Schedule::default() },
         optimiser: Optimiser { epsilon: 1e-8, average: 0.0, ..Optimiser::default() },
         dead: Dead { window: WINDOW, reseed_every: 0, ..Dead::default() },
+        start_l0: 0,
         frozen_decoder: false,
     };
     let mut start = weights(&recipe, &samples, D);

@@ -167,6 +167,11 @@ pub struct Recipe {
     /// How the weights begin.
     #[serde(default = "start")]
     pub start: Start,
+    /// Active latents of a sample that the first biases let fire; 0: the biases are those of
+    /// `start`, and half of all latents fire (Anthropic, January 2025: "Dictionary learning
+    /// optimization techniques"). For kinds without a `k`.
+    #[serde(default)]
+    pub start_l0: usize,
     /// Rate and `k`.
     #[serde(default)]
     pub schedule: Schedule,
@@ -257,6 +262,12 @@ impl Recipe {
             || ends.last() != Some(&self.latents)
         {
             return refuse("rising prefixes up to the number of latents", &format!("{ends:?}"));
+        }
+        if self.start_l0 >= self.latents || (self.start_l0 > 0 && self.select.k().is_some()) {
+            return refuse(
+                "a start_l0 of 0, or for kinds without a k of fewer than there are latents",
+                &self.start_l0,
+            );
         }
         if self.frozen_decoder && self.dead.reseed_every > 0 {
             return refuse("no re-seeding of a frozen decoder", &self.dead.reseed_every);

@@ -40,6 +40,7 @@ fn recipe(select: Kind) -> Recipe {
         schedule: Schedule { rate: 2e-3, warm_up: 50, ..Schedule::default() },
         optimiser: Optimiser { average: 0.99, ..Optimiser::default() },
         dead: Dead::default(),
+        start_l0: 0,
         frozen_decoder: false,
     }
 }
@@ -276,6 +277,7 @@ fn centred_samples_leave_no_latent_dead_and_others_do() {
         schedule: Schedule { k_from: 1.0, ..Schedule::default() },
         optimiser: Optimiser { average: 0.0, ..Optimiser::default() },
         dead: Dead { auxiliary: 0.0, reseed_every: 0, ..Dead::default() },
+        start_l0: 0,
         frozen_decoder: false,
     };
     let dead = |centred: bool| {
