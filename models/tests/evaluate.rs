@@ -15,7 +15,6 @@ use clearfilm_models::export;
 use clearfilm_models::start::{Stream, numbers};
 use clearfilm_models::synthetic::Planted;
 use rand::RngExt as _;
-use rand::seq::SliceRandom as _;
 
 const PATIENTS: usize = 300;
 /// Of each patient.
@@ -143,14 +142,15 @@ fn what_goes_with_the_stratum_alone_is_found_only_where_strata_are_not_kept() {
 
 #[test]
 fn with_labels_shuffled_between_patients_nothing_is_found() {
-    let (mut loaded, sae) = drawn();
-    let mut order: Vec<usize> = (0..PATIENTS).collect();
-    order.shuffle(&mut numbers(12, Stream::Control));
-    let from = |image: usize| order[image / IMAGES] * IMAGES + image % IMAGES;
-    for (_, marks) in &mut loaded.columns.labels {
-        *marks = (0..marks.len()).map(|image| marks[from(image)]).collect();
-    }
-    let evaluation = evaluated(&loaded, &sae, &["position"]);
+    let (loaded, sae) = drawn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sae.safetensors");
+    fs::write(&file, export::file(&sae).expect("a file")).expect("written");
+    let mut plan = plan(&file, &["position"]);
+    plan.data.shuffle = Some(12);
+    let load = |_: &Path| Ok::<_, Infallible>(loaded.clone());
+    let evaluation = evaluate(&plan, load, |_| ()).expect("evaluated");
+    assert!(report::page(&evaluation).contains("shuffled between patients"));
     assert_eq!(beyond(&evaluation), []);
     for readout in evaluation.arms[0].readouts.iter().filter(|r| r.label == "seen") {
         let off = (readout.auroc.value - 0.5).abs();

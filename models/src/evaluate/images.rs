@@ -140,8 +140,9 @@ impl Images {
             .into_iter()
             .flatten()
             .collect();
+        let labels = columns.labels_of(data)?;
         Ok(Self {
-            labels: columns.labels_of(data)?,
+            labels: data.shuffle.map_or(labels.clone(), |seed| labels.shuffled(&patients, seed)),
             embeddings,
             d,
             names: columns.image.clone(),

@@ -1,5 +1,11 @@
 //! What is known of images: labels, and whose they are.
 
+use std::collections::BTreeMap;
+
+use rand::seq::SliceRandom as _;
+
+use crate::start::{Stream, numbers};
+
 /// Labels that are counted beside each other: one register of 16 numbers (AVX-512).
 pub const LANES: usize = 16;
 
@@ -39,6 +45,25 @@ impl Labels {
         let n = columns.first().map_or(0, |(_, marks)| marks.len());
         let marks = (0..n).flat_map(|row| columns.iter().map(move |(_, marks)| marks[row]));
         Self { marks: marks.collect(), names: columns.into_iter().map(|(name, _)| name).collect() }
+    }
+
+    /// The same, after each patient took the labels of another one, image by image; where that one
+    /// has fewer images, its first ones again.
+    #[must_use]
+    pub fn shuffled(&self, patients: &[u32], seed: u64) -> Self {
+        let mut images: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (row, patient) in patients.iter().enumerate() {
+            images.entry(*patient).or_default().push(row);
+        }
+        let mut givers: Vec<&Vec<usize>> = images.values().collect();
+        givers.shuffle(&mut numbers(seed, Stream::Labels(0)));
+        let mut from = vec![0; self.samples()];
+        for (own, theirs) in images.values().zip(givers) {
+            own.iter().zip(theirs.iter().cycle()).for_each(|(to, giver)| from[*to] = *giver);
+        }
+        let width = self.names.len();
+        let marks = from.iter().flat_map(|row| &self.marks[row * width..][..width]);
+        Self { names: self.names.clone(), marks: marks.copied().collect() }
     }
 
     /// How many images they are of.

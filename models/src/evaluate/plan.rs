@@ -60,6 +60,8 @@ pub struct Data {
     pub uncertain: Count,
     /// What a label counts as that nobody gave.
     pub missing: Count,
+    /// Seed by which patients take each other's labels: a control, in which nothing may be found.
+    pub shuffle: Option<u64>,
     /// Columns whose values have to be alike for labels to change places.
     pub strata: Vec<String>,
     /// Columns that the baseline of acquisition reads.
@@ -131,6 +133,7 @@ impl Default for Data {
             test: own(&["test"]),
             labels: Vec::new(),
             derived: Vec::new(),
+            shuffle: None,
             uncertain: Count::Unknown,
             missing: Count::Unknown,
             strata: own(&["position", "spacing_mm", "sex"]),

@@ -37,6 +37,12 @@ pub fn page(evaluation: &Evaluation) -> String {
                 h1 { (plan.title) }
                 p .dim { (tables::subtitle(evaluation)) }
                 @if !plan.notice.is_empty() { p .notice { (plan.notice) } }
+                @if let Some(seed) = plan.data.shuffle {
+                    p .notice {
+                        "A control: labels were shuffled between patients (seed " (seed)
+                        "). What is found here is found by chance."
+                    }
+                }
                 nav {
                     a href="#overview" { "Overview" } a href="#labels" { "Labels" }
                     a href="#features" { "Features" } a href="#medsae" { "MedSAE's figures" }
