@@ -1,13 +1,15 @@
 //! What chance alone would find: labels exchanged between patients of the same kind.
 //!
-//! Within a stratum (say, AP images of men at one pixel spacing) the patients are put into another
-//! order, and the labels of their images are dealt out to the images in the old order. So the
-//! labels of one patient stay together, each stratum keeps its prevalence, and what is left of an
-//! agreement is what goes beyond patients and strata.
+//! Patients who have as many images in each stratum (say, AP images of men at one pixel spacing)
+//! take each other's labels. So the labels of one patient stay together, each stratum keeps its
+//! prevalence, and what is left of an agreement is what goes beyond patients and strata. Who is
+//! like nobody else keeps their labels, and tells nothing.
 //!
 //! Each agreement is measured in standard deviations from its own mean over the permutations, and
 //! held against the largest of all agreements in each permutation (Westfall and Young 1993): the
 //! share of permutations that reach it bounds the chance that *any* pair is named by mistake.
+
+use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom as _;
 use rayon::prelude::*;
@@ -51,10 +53,14 @@ pub struct Chance {
 }
 
 /// Which images belong together, and which may change places.
+///
+/// Whole patients do, and only with those who have as many images in each stratum. Dealt out
+/// otherwise, a patient's labels would fall on parts of several others, chance would look narrower
+/// than it is, and shuffled labels were found (`data.shuffle`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocks {
-    /// Images by stratum, then by patient: `[strata][patients][images]`.
-    strata: Vec<Vec<Vec<u32>>>,
+    /// Patients who are alike, each with the images by stratum: `[alike][patients][images]`.
+    alike: Vec<Vec<Vec<u32>>>,
     samples: usize,
 }
 
@@ -62,16 +68,17 @@ impl Blocks {
     /// By a patient and a stratum for each image.
     #[must_use]
     pub fn of(patients: &[u32], strata: &[u32]) -> Self {
-        let mut order: Vec<u32> = (0..).take(patients.len()).collect();
-        let key = |image: &u32| (strata[*image as usize], patients[*image as usize], *image);
-        order.sort_unstable_by_key(key);
-        let stratum = |a: &u32, b: &u32| strata[*a as usize] == strata[*b as usize];
-        let patient = |a: &u32, b: &u32| patients[*a as usize] == patients[*b as usize];
-        let strata = order
-            .chunk_by(stratum)
-            .map(|images| images.chunk_by(patient).map(<[u32]>::to_vec).collect())
-            .collect();
-        Self { strata, samples: patients.len() }
+        let mut images: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+        for (image, (patient, stratum)) in (0..).zip(patients.iter().zip(strata)) {
+            images.entry(*patient).or_default().push((*stratum, image));
+        }
+        let mut alike: BTreeMap<Vec<u32>, Vec<Vec<u32>>> = BTreeMap::new();
+        for mut own in images.into_values() {
+            own.sort_unstable();
+            let (strata, images) = own.into_iter().unzip();
+            alike.entry(strata).or_default().push(images);
+        }
+        Self { alike: alike.into_values().collect(), samples: patients.len() }
     }
 
     /// The image whose labels each image gets in one permutation.
@@ -79,11 +86,11 @@ impl Blocks {
     pub fn permuted(&self, seed: u64, number: u64) -> Vec<u32> {
         let mut random = numbers(seed, Stream::Labels(number));
         let mut from = vec![0; self.samples];
-        for stratum in &self.strata {
-            let mut order: Vec<&Vec<u32>> = stratum.iter().collect();
+        for patients in &self.alike {
+            let mut order: Vec<&Vec<u32>> = patients.iter().collect();
             order.shuffle(&mut random);
             let dealt = order.into_iter().flatten();
-            for (to, from_image) in stratum.iter().flatten().zip(dealt) {
+            for (to, from_image) in patients.iter().flatten().zip(dealt) {
                 from[*to as usize] = *from_image;
             }
         }
@@ -288,23 +295,27 @@ mod tests {
 
     #[test]
     fn a_permutation_keeps_strata_and_moves_a_patient_whole() {
-        let patients = [1, 1, 2, 3, 3, 4, 4, 5];
-        let strata = [0, 0, 0, 1, 1, 1, 1, 1];
+        // Patients 1 to 4 have an image in each stratum, 5 and 6 two in one, and nobody is like 7.
+        let patients = [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 7];
+        let strata = [0, 1, 1, 0, 0, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1];
         let blocks = Blocks::of(&patients, &strata);
         let mut seen = std::collections::BTreeSet::new();
-        for number in 0..50 {
+        for number in 0..200 {
             let from = blocks.permuted(7, number);
             let mut sorted = from.clone();
             sorted.sort_unstable();
-            assert_eq!(sorted, (0..8).collect::<Vec<u32>>(), "every image's labels go somewhere");
+            assert_eq!(sorted, (0..15).collect::<Vec<u32>>(), "every image's labels go somewhere");
             for (to, from) in from.iter().enumerate() {
                 assert_eq!(strata[to], strata[*from as usize]);
             }
-            // Patient 4's two images stand together wherever they went.
-            let places = [5, 6].map(|image| from.iter().position(|f| *f == image));
-            assert_eq!(places[0].map(|at| at + 1), places[1]);
+            // Labels of one patient go to one patient.
+            for own in patients.iter().zip(&from).collect::<Vec<_>>().chunk_by(|a, b| a.0 == b.0) {
+                let giver = patients[*own[0].1 as usize];
+                assert!(own.iter().all(|(_, from)| patients[**from as usize] == giver), "{from:?}");
+            }
+            assert_eq!(from[12..], [12, 13, 14]);
             seen.insert(from);
         }
-        assert!(seen.len() > 10, "found {} orders", seen.len());
+        assert!(seen.len() > 40, "found {} of 48 orders", seen.len());
     }
 }
