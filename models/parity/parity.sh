@@ -4,8 +4,8 @@
 #
 # DATA is a folder with nih-cxr14/ (labels.csv, images/); BUNDLE a bundle folder, by default the
 # demo bundle, which stands in for MedCLIP (MedSAE) and RAD-DINO (SAE-Rad): the report says so.
-# Some two hours on two cores. What is done is left alone, so that it may be cut off and called
-# again. Results: .cache/parity/report, and report-shuffled, where labels are other patients'.
+# It takes hours. What is done is left alone, so that it may be cut off and called again. Results:
+# .cache/parity/report, and report-shuffled, where labels are other patients'.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

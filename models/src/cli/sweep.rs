@@ -119,14 +119,16 @@ impl SweepRuns {
     fn aim(&self, sweep: &Sweep, task: &mut Task, folder: &Path) -> anyhow::Result<()> {
         let Some(aim) = &sweep.aim else { return Ok(()) };
         let mut tried = Tried::read(folder)?;
-        while tried.0.len() < aim.trials {
-            if let Some(&(penalty, l0)) = tried.0.last() {
-                if aim.is_met_by(l0) {
-                    return Ok(task.set(&aim.setting, toml::Value::Float(penalty))?);
-                }
-                if let Some(next) = next_penalty(&tried.0, aim.l0) {
-                    task.set(&aim.setting, toml::Value::Float(next))?;
-                }
+        loop {
+            let last = tried.0.last().filter(|(_, l0)| aim.is_met_by(*l0));
+            if let Some(&(penalty, _)) = last {
+                return Ok(task.set(&aim.setting, toml::Value::Float(penalty))?);
+            }
+            if tried.0.len() >= aim.trials {
+                break;
+            }
+            if let Some(next) = next_penalty(&tried.0, aim.l0) {
+                task.set(&aim.setting, toml::Value::Float(next))?;
             }
             let penalty = task.number(&aim.setting)?;
             let l0 = self.trial(aim, task, tried.0.len(), folder)?;
@@ -137,15 +139,13 @@ impl SweepRuns {
         let off = |l0: f64| (l0.max(f64::MIN_POSITIVE) / aim.l0).ln().abs();
         let nearest = tried.0.iter().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
         if let Some((penalty, l0)) = nearest {
-            if !aim.is_met_by(*l0) {
-                // The longer run may still meet it, and run.json tells; but nobody is to believe so.
-                anstream::println!(
-                    "{}: expected {} to fire within {} trials, found {l0:.1} at the nearest; trained with it",
-                    task.name,
-                    aim.l0,
-                    aim.trials
-                );
-            }
+            // The longer run may still meet it, and run.json tells; but nobody is to believe so.
+            anstream::println!(
+                "{}: expected {} to fire within {} trials, found {l0:.1} at the nearest; trained with it",
+                task.name,
+                aim.l0,
+                aim.trials
+            );
             task.set(&aim.setting, toml::Value::Float(*penalty))?;
         }
         Ok(())

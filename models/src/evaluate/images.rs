@@ -141,8 +141,12 @@ impl Images {
             .flatten()
             .collect();
         let labels = columns.labels_of(data)?;
+        let labels = match data.shuffle {
+            Some(seed) => labels.shuffled(&patients, seed),
+            None => labels,
+        };
         Ok(Self {
-            labels: data.shuffle.map_or(labels.clone(), |seed| labels.shuffled(&patients, seed)),
+            labels,
             embeddings,
             d,
             names: columns.image.clone(),
