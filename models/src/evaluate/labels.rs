@@ -159,4 +159,31 @@ mod tests {
         // Image 2 has none; image 3 would be the third "a".
         assert_eq!(labels.balanced(2), [0, 1, 4]);
     }
+
+    #[test]
+    fn shuffled_labels_come_to_a_patient_from_one_other() {
+        // Each image says by its marks whose it is: 1 + patient, in bits.
+        let patients: [u32; 7] = [0, 1, 1, 1, 2, 2, 3];
+        let bit = |at: u32| {
+            let one = |p: &u32| ((p + 1) >> at) & 1 == 1;
+            let mark = |p| if one(p) { Mark::Positive } else { Mark::Negative };
+            (at.to_string(), patients.iter().map(mark).collect())
+        };
+        let labels = Labels::of((0..3).map(bit).collect());
+        let giver = |shuffled: &Labels, image: usize| -> usize {
+            let bits = (0..3).filter(|at| shuffled.mark(image, *at) == Mark::Positive);
+            bits.map(|at| 1 << at).sum::<usize>() - 1
+        };
+        let mut moved = false;
+        for seed in 0..20 {
+            let shuffled = labels.shuffled(&patients, seed);
+            let from: Vec<usize> = (0..7).map(|image| giver(&shuffled, image)).collect();
+            assert!(from[1] == from[2] && from[2] == from[3] && from[4] == from[5], "{from:?}");
+            let mut all = [from[0], from[1], from[4], from[6]];
+            moved |= all != [0, 1, 2, 3];
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3], "each gives once");
+        }
+        assert!(moved);
+    }
 }
