@@ -9,9 +9,6 @@ from safetensors.numpy import load_file
 from . import nearness, qdq, radiographs, ranges, search
 from .biases import apart
 
-# engines.md's provisional bounds between the int8 file on ONNX Runtime and its stripped form.
-BETWEEN_CENTRED, BETWEEN_RAW = 0.95, 0.995
-
 
 def images(given, files: list[str], spec: dict) -> np.ndarray:
     """Encoder inputs of radiographs, by the device's own preprocess."""
@@ -66,7 +63,10 @@ def int8(given, model: onnx.ModelProto, held: search.Yardstick, spec: dict) -> d
         "calibration_images": len(calibration), "tuning_images": len(tune), "schemes": [choice.row() for choice in tried], "layers": costs,
         "path": rows, "equalised": last.equalised, "percentile": last.percentile, "left_in_fp32": last.left,
         "int8_share": last.share, "fp32_bytes": len(model.SerializeToString()),
-        "gates": {"centred_mean": search.CENTRED_MIN, "jaccard": search.JACCARD_MIN, "int8_share": search.SHARE_MIN},
+        "gates": {
+            "centred_mean": search.CENTRED_MIN, "jaccard": search.JACCARD_MIN, "int8_share": search.SHARE_MIN,
+            "raw_min": search.BETWEEN_RAW, "centred_min": search.BETWEEN_CENTRED,
+        },
         "holds": search.passes(rows[-1]["held_out"]) and last.share >= search.SHARE_MIN,
         "held_out": held.measured(last.model), "stripped_against_fp32": measured(held, bare),
         "int8_against_stripped": shown(nearness.compared(e, bare)), "search_seconds": round(time.monotonic() - started),
@@ -119,7 +119,11 @@ def words(record: dict) -> str:
 
 def int8_words(found: dict) -> list[str]:
     """The tables of the int8 file."""
-    lines = [f"int8: {'holds' if found['holds'] else 'DOES NOT HOLD'} centred >= {found['gates']['centred_mean']}, Jaccard >= {found['gates']['jaccard']}, share >= {found['gates']['int8_share']:.0%}"]
+    g = found["gates"]
+    lines = [
+        f"int8: {'holds' if found['holds'] else 'DOES NOT HOLD'} centred >= {g['centred_mean']}, Jaccard >= {g['jaccard']}, "
+        f"share >= {g['int8_share']:.0%}, every image's raw >= {g['raw_min']} and centred >= {g['centred_min']}"
+    ]
     lines.append("every layer in int8, on tuning images:")
     lines += [f"  {'equalised' if r['equalised'] else 'plain':9} percentile {r['percentile']:6g}: {figures(r)}" for r in found["schemes"]]
     lines.append("layers put back into fp32, on held-out images:")
@@ -134,7 +138,7 @@ def int8_words(found: dict) -> list[str]:
     lines += [f"  {c['layer']}: {c['products']:.1%}, {c['gain']:+.4f}" for c in found["layers"][:8]]
     lines.append(f"stripped against fp32: {figures(found['stripped_against_fp32'])}")
     b = found["int8_against_stripped"]
-    lines.append(f"int8 against stripped: {figures(b)} (bounds: raw {BETWEEN_RAW}, centred {BETWEEN_CENTRED})")
+    lines.append(f"int8 against stripped: {figures(b)} (bounds: raw {search.BETWEEN_RAW}, centred {search.BETWEEN_CENTRED})")
     return lines
 
 

@@ -127,9 +127,25 @@ class Outliers(unittest.TestCase):
         stick = search.Yardstick(MEASURE, reference, head, None)
         best = search.made(net, clip(net), (), False, 100.0, stick)
         with unittest.mock.patch.object(search, "SHARE_MIN", 0.4):
-            ranked = search.sensitivity(best, clip(net), stick, [])
+            ranked = search.sensitivity(best, clip(net), stick)
         self.assertEqual(ranked[0][0], "widen")
         self.assertLess(search.distance(ranked[0][1].found), search.distance(best.found) / 5)
+
+    def test_layers_are_left_out_until_every_image_holds_and_no_more_than_that(self):
+        net = self.stressed(nets.products(), "normal")
+        head = np.eye(nets.CHANNELS, dtype=np.float32)
+        reference = nearness.embedding(ranges.tokens(net, MEASURE), head)
+        stick = search.Yardstick(MEASURE, reference, head, None)
+        best = search.made(net, clip(net), (), False, 100.0, stick)
+        layers = [layer.node for layer in search.qdq.layers(net)[0]]
+        # The worst order: what helps comes last.
+        ranked = sorted(layers, key=lambda node: node == "widen")
+        enough = search.made(net, clip(net), ["widen"], False, 100.0, stick).found["raw_min"]
+        between = (best.found["raw_min"] + enough) / 2
+        with unittest.mock.patch.multiple(search, SHARE_MIN=0.0, BETWEEN_RAW=between, BETWEEN_CENTRED=-1, CENTRED_MIN=-1):
+            path = search.left_out(best, clip(net), ranked, stick, lambda _: None)
+        self.assertEqual(path[-1].left, ["widen"])
+        self.assertGreater(max(len(choice.left) for choice in path), 1)
 
 
 class Nearness(unittest.TestCase):
