@@ -2,30 +2,15 @@
 
 use maud::{Markup, html};
 
+use super::look::{GREY, Look};
 use super::plot::{Axis, BELOW, Frame, LEFT, MARGIN, outline, path, px, shares, short};
 use crate::evaluate::arm::Measured;
 use crate::evaluate::bootstrap::Estimate;
 use crate::evaluate::evaluation::Evaluation;
 use crate::evaluate::ground::Ground;
 
-/// Colours that stay apart for most eyes, on light and on dark (Okabe and Ito 2008).
-const COLOURS: [&str; 7] =
-    ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#7a7a00"];
-
-/// What needs no dictionary.
-pub(super) const GREY: &str = "#8a96a3";
-
 /// Width and height of a small figure.
 const SMALL: [f64; 2] = [540.0, 320.0];
-
-pub(super) fn colour(at: usize) -> &'static str {
-    COLOURS[at % COLOURS.len()]
-}
-
-/// Which colour is what.
-pub(super) fn key(entries: &[(&str, &str)]) -> Markup {
-    html! { div .key { @for (name, colour) in entries { span { i style=(format!("background:{colour}")) {} (name) } } } }
-}
 
 pub(super) fn figure(name: &str, says: &str, drawn: &Markup) -> Markup {
     html! { figure { figcaption { b { (name) } " " (says) } (drawn) } }
@@ -38,7 +23,8 @@ pub(super) fn explained(evaluation: &Evaluation) -> Markup {
     let high = evaluation.arms.iter().map(|a| a.reconstruction[1].fvu).fold(1.0, f64::max);
     let names = ["active features, or components", "test variance unexplained"];
     let ends = [1.0, most * 1.2];
-    let mut frame = Frame::new(SMALL, ends, [0.0, high.min(1.5)], names, "variance unexplained");
+    let mut frame =
+        Frame::new(SMALL, ends, [0.0, high.min(1.5) * 1.05], names, "variance unexplained");
     frame.x = Axis { logarithmic: true, ..frame.x };
     let components = |ground: &Ground| {
         let points =
@@ -50,12 +36,9 @@ pub(super) fn explained(evaluation: &Evaluation) -> Markup {
         @for ground in &evaluation.grounds { (components(ground)) }
         @for (at, arm) in evaluation.arms.iter().enumerate() {
             @let [train, test] = [arm.reconstruction[0].fvu, arm.reconstruction[1].fvu];
-            circle cx=(px(frame.x.at(l0(arm)))) cy=(px(frame.y.at(train))) r="4" fill="none" stroke=(colour(at)) stroke-width="2" {
-                title { (arm.name) ": " (short(train)) " on training images" }
-            }
-            circle cx=(px(frame.x.at(l0(arm)))) cy=(px(frame.y.at(test))) r="5.5" fill=(colour(at)) {
-                title { (arm.name) ": " (short(test)) " at L0 " (short(l0(arm))) }
-            }
+            @let (x, look) = (frame.x.at(l0(arm)), Look::of(at));
+            (look.mark([x, frame.y.at(train)], false, &format!("{}: {} on training images", arm.name, short(train))))
+            (look.mark([x, frame.y.at(test)], true, &format!("{}: {} at L0 {}", arm.name, short(test), short(l0(arm)))))
         }
     };
     let says =
@@ -76,7 +59,7 @@ pub(super) fn rates(evaluation: &Evaluation) -> Markup {
     let mut frame = Frame::new(SMALL, [1e-4, 1.0], [0.0, high * 1.05], names, "firing rates");
     frame.x = Axis { logarithmic: true, ..frame.x };
     let marks = html! {
-        @for (at, shares) in all.iter().enumerate() { (outline(&frame, &edges, shares, colour(at))) }
+        @for (at, shares) in all.iter().enumerate() { (outline(&frame, &edges, shares, Look::of(at))) }
     };
     figure("How often features fire.", "", &frame.draw(&marks))
 }
@@ -98,7 +81,7 @@ pub(super) fn active(evaluation: &Evaluation) -> Markup {
     let frame =
         Frame::new(SMALL, [0.0, most], [0.0, high * 1.05], names, "active features of an image");
     let marks = html! {
-        @for (at, shares) in all.iter().enumerate() { (outline(&frame, &edges, shares, colour(at))) }
+        @for (at, shares) in all.iter().enumerate() { (outline(&frame, &edges, shares, Look::of(at))) }
     };
     figure("How many fire on an image.", "", &frame.draw(&marks))
 }
@@ -119,18 +102,18 @@ pub(super) fn monosemanticity(evaluation: &Evaluation) -> Markup {
     let (low, high) = (all().fold(0.0, f64::min), all().fold(0.01, f64::max));
     let names = ["features by falling score, 0 first and 1 last", "score above chance"];
     let frame = Frame::new(SMALL, [0.0, 1.0], [low, high * 1.05], names, "monosemanticity");
-    let line = |scores: &[f64], colour: &str| {
+    let line = |scores: &[f64], look: Look<'_>| {
         #[expect(clippy::cast_precision_loss, reason = "features")]
         let last = scores.len().saturating_sub(1).max(1) as f64;
         let points =
             (0_u32..).zip(scores).map(|(at, s)| (frame.x.at(f64::from(at) / last), frame.y.at(*s)));
-        path(points, colour)
+        path(points, look)
     };
     let zero = px(frame.y.at(0.0));
     let marks = html! {
         line .zero x1=(LEFT) x2=(SMALL[0] - MARGIN) y1=(zero) y2=(zero) {}
         @for scores in &raw { (line(scores, GREY)) }
-        @for (at, scores) in arms.iter().enumerate() { (line(scores, colour(at))) }
+        @for (at, scores) in arms.iter().enumerate() { (line(scores, Look::of(at))) }
     };
     let says = "Do the images of one feature look alike? Grey: dimensions of the embedding. Features that fire on 30 test images or more.";
     figure("Monosemanticity.", says, &frame.draw(&marks))
@@ -140,7 +123,7 @@ pub(super) fn monosemanticity(evaluation: &Evaluation) -> Markup {
 pub(super) struct Mark<'a> {
     pub(super) row: usize,
     pub(super) name: String,
-    pub(super) colour: &'a str,
+    pub(super) look: Look<'a>,
     pub(super) estimate: Estimate,
 }
 
@@ -186,8 +169,8 @@ pub(super) fn forest(
                 @let e = mark.estimate;
                 g {
                     title { (mark.name) ": " (short(e.value)) " [" (short(e.low)) ", " (short(e.high)) "]" }
-                    line .bar x1=(px(x.at(e.low))) x2=(px(x.at(e.high))) y1=(px(y)) y2=(px(y)) stroke=(mark.colour) opacity="0.5" {}
-                    circle cx=(px(x.at(e.value))) cy=(px(y)) r="4" fill=(mark.colour) {}
+                    line .bar x1=(px(x.at(e.low))) x2=(px(x.at(e.high))) y1=(px(y)) y2=(px(y)) stroke=(mark.look.colour) opacity="0.5" {}
+                    circle cx=(px(x.at(e.value))) cy=(px(y)) r="4" fill=(mark.look.colour) {}
                 }
             }
             text .axis x=(px(f64::midpoint(left, width))) y=(px(height - 8.0)) text-anchor="middle" { (name) }
@@ -249,7 +232,7 @@ pub(super) fn stability(evaluation: &Evaluation) -> Option<Markup> {
     let names = ["share of the other seeds", "share of features that fire"];
     let frame = Frame::new(SMALL, [0.0, 1.0], [0.0, high * 1.05], names, "stability");
     let marks = html! {
-        @for ((at, _), shares) in known.iter().zip(&all) { (outline(&frame, &edges, shares, colour(*at))) }
+        @for ((at, _), shares) in known.iter().zip(&all) { (outline(&frame, &edges, shares, Look::of(*at))) }
     };
     let says = "Encoder and decoder rows within a cosine of 0.7 of their mutual nearest.";
     Some(figure("Who is found again.", says, &frame.draw(&marks)))

@@ -1,6 +1,7 @@
 //! The evaluation as one page: figures first, tables below them, nothing loaded from anywhere.
 
 mod figures;
+mod look;
 mod plot;
 mod tables;
 
@@ -9,7 +10,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::arm::Measured;
 use super::evaluation::Evaluation;
 use super::monosemantic::FIRINGS_MIN;
-use figures::{GREY, Mark, colour, figure, forest, key};
+use figures::{Mark, figure, forest};
+use look::{GREY, Look, key};
 
 /// The page's look.
 const STYLE: &str = include_str!("style.css");
@@ -18,11 +20,11 @@ const STYLE: &str = include_str!("style.css");
 #[must_use]
 pub fn page(evaluation: &Evaluation) -> String {
     let plan = &evaluation.plan;
-    let names: Vec<(&str, &str)> = evaluation
+    let names: Vec<(&str, Look<'_>)> = evaluation
         .arms
         .iter()
         .enumerate()
-        .map(|(at, arm)| (arm.name.as_str(), colour(at)))
+        .map(|(at, arm)| (arm.name.as_str(), Look::of(at)))
         .collect();
     let markup = html! {
         (DOCTYPE)
@@ -60,7 +62,7 @@ pub fn page(evaluation: &Evaluation) -> String {
     markup.into_string()
 }
 
-fn overview(evaluation: &Evaluation, names: &[(&str, &str)]) -> Markup {
+fn overview(evaluation: &Evaluation, names: &[(&str, Look<'_>)]) -> Markup {
     html! {
         h2 #overview { "Overview" }
         (tables::overview(evaluation))
@@ -75,13 +77,13 @@ fn overview(evaluation: &Evaluation, names: &[(&str, &str)]) -> Markup {
 }
 
 /// What is beside the features in the figures of readouts.
-const RIVALS: [(&str, &str); 6] = [
-    ("acquisition", "#b8a07a"),
-    ("grey values", "#c2b5b0"),
-    ("acquisition and grey values", "#a08a80"),
-    ("embedding", "#3f4a56"),
+const RIVALS: [(&str, Look<'static>); 6] = [
+    ("acquisition", Look::plain("#b8a07a")),
+    ("grey values", Look::plain("#c2b5b0")),
+    ("acquisition and grey values", Look::plain("#a08a80")),
+    ("embedding", Look::plain("#3f4a56")),
     ("dimensions", GREY),
-    ("components", "#b3bcc6"),
+    ("components", Look::plain("#b3bcc6")),
 ];
 
 fn labels(evaluation: &Evaluation) -> Markup {
@@ -92,8 +94,8 @@ fn labels(evaluation: &Evaluation) -> Markup {
             "and what needs no picture at all." }
         @for (at, arm) in evaluation.arms.iter().enumerate() {
             h3 { (arm.name) }
-            (readouts(evaluation, arm, colour(at)))
-            (differences(evaluation, arm, colour(at)))
+            (readouts(evaluation, arm, Look::of(at)))
+            (differences(evaluation, arm, Look::of(at)))
         }
     }
 }
@@ -103,7 +105,7 @@ fn largest(evaluation: &Evaluation) -> usize {
     evaluation.plan.probing.sizes.iter().copied().max().unwrap_or(1)
 }
 
-fn readouts(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
+fn readouts(evaluation: &Evaluation, arm: &Measured, own: Look<'_>) -> Markup {
     let size = largest(evaluation);
     let ground = &evaluation.grounds[arm.ground];
     let rows: Vec<String> =
@@ -112,9 +114,9 @@ fn readouts(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
     for (row, label) in rows.iter().enumerate() {
         for readout in arm.readouts.iter().filter(|r| r.label == *label && r.size == size) {
             let name = format!("{size} features");
-            marks.push(Mark { row, name, colour: own, estimate: readout.auroc });
+            marks.push(Mark { row, name, look: own, estimate: readout.auroc });
         }
-        for (from, colour) in RIVALS {
+        for (from, look) in RIVALS {
             let fits = |size_of: usize| size_of == 0 || size_of == size;
             for readout in ground
                 .readouts
@@ -123,7 +125,7 @@ fn readouts(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
             {
                 let name =
                     if readout.size == 0 { from.to_owned() } else { format!("{size} {from}") };
-                marks.push(Mark { row, name, colour, estimate: readout.auroc });
+                marks.push(Mark { row, name, look, estimate: readout.auroc });
             }
         }
     }
@@ -138,26 +140,30 @@ fn readouts(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
     }
 }
 
-fn differences(evaluation: &Evaluation, arm: &Measured, own: &str) -> Markup {
+fn differences(evaluation: &Evaluation, arm: &Measured, own: Look<'_>) -> Markup {
     let size = largest(evaluation);
     let rows: Vec<String> =
         evaluation.images.labels.iter().map(|(name, _, _)| name.clone()).collect();
-    let rivals = [("acquisition", "#b8a07a"), ("grey values", "#c2b5b0"), ("embedding", "#3f4a56")];
+    let rivals = [
+        ("acquisition", Look::plain("#b8a07a")),
+        ("grey values", Look::plain("#c2b5b0")),
+        ("embedding", Look::plain("#3f4a56")),
+    ];
     let mut marks = Vec::new();
     for (row, label) in rows.iter().enumerate() {
-        for (versus, colour) in rivals {
+        for (versus, look) in rivals {
             let of = |d: &&super::readout::Difference| {
                 d.label == *label && d.versus == versus && d.size == size
             };
             for found in arm.differences.iter().filter(of) {
                 let name = format!("{size} features less {versus}");
-                marks.push(Mark { row, name, colour, estimate: found.difference });
+                marks.push(Mark { row, name, look, estimate: found.difference });
             }
         }
         for found in arm.downstream.iter().filter(|d| d.label == *label) {
             let name =
                 "embedding's readout on the reconstruction, less on the embedding".to_owned();
-            marks.push(Mark { row, name, colour: own, estimate: found.difference });
+            marks.push(Mark { row, name, look: own, estimate: found.difference });
         }
     }
     let drawn = forest(&rows, &marks, [-0.4, 0.4], (0.0, "difference of AUROC"));
@@ -193,7 +199,7 @@ fn medsae(evaluation: &Evaluation) -> Markup {
     }
 }
 
-fn structure(evaluation: &Evaluation, names: &[(&str, &str)]) -> Markup {
+fn structure(evaluation: &Evaluation, names: &[(&str, Look<'_>)]) -> Markup {
     html! {
         h2 #structure { "Structure" }
         (tables::structure(evaluation))

@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 
+use super::look::Look;
+
 /// From values to places.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Axis {
@@ -140,24 +142,24 @@ pub(super) fn px(value: f64) -> String {
 }
 
 /// A line through points.
-pub(super) fn path(points: impl Iterator<Item = (f64, f64)>, colour: &str) -> Markup {
+pub(super) fn path(points: impl Iterator<Item = (f64, f64)>, look: Look<'_>) -> Markup {
     let mut text = String::new();
     for (at, (x, y)) in points.enumerate() {
         let letter = if at == 0 { 'M' } else { 'L' };
         text.push_str(&format!("{letter}{x:.1} {y:.1}"));
     }
-    html! { path .line d=(text) stroke=(colour) {} }
+    html! { path .line d=(text) stroke=(look.colour) stroke-dasharray=[look.dashes()] {} }
 }
 
 /// How often values fall between edges, as a stepped outline.
-pub(super) fn outline(frame: &Frame, edges: &[f64], counts: &[f64], colour: &str) -> Markup {
+pub(super) fn outline(frame: &Frame, edges: &[f64], counts: &[f64], look: Look<'_>) -> Markup {
     let floor = frame.y.at(frame.y.values[0]);
     let mut points = vec![(frame.x.at(edges[0]), floor)];
     for (count, ends) in counts.iter().zip(edges.windows(2)) {
         points.extend(ends.iter().map(|edge| (frame.x.at(*edge), frame.y.at(*count))));
     }
     points.push((frame.x.at(edges[edges.len() - 1]), floor));
-    path(points.into_iter(), colour)
+    path(points.into_iter(), look)
 }
 
 /// Shares of values between edges.

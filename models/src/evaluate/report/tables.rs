@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::look::Look;
 use super::plot::short;
 use crate::evaluate::arm::{FAMILY, Found, Measured};
 use crate::evaluate::bootstrap::{Estimate, quantile};
@@ -54,17 +55,17 @@ fn mean_auroc(readouts: &[Readout], from: &str, size: usize) -> Option<f64> {
 pub(super) fn overview(evaluation: &Evaluation) -> Markup {
     let size = super::largest(evaluation);
     html! {
-        div .scroll { table {
+        div .scroll { table .names {
             tr {
                 th { "dictionary" } th .n { "latents" } th .n { "L0 (rate)" } th .n { "FVU, test" } th .n { "as many components" }
                 th .n { "dead, train / test" } th .n { "rare" } th .n { "dense" } th .n { "monosemanticity, median above chance" }
                 th .n { "pairs beyond chance" } th .n { "stable" } th .n { "mean AUROC, " (size) " features" } th .n { "embedding" }
             }
-            @for arm in &evaluation.arms {
+            @for (at, arm) in evaluation.arms.iter().enumerate() {
                 @let ground = &evaluation.grounds[arm.ground];
                 @let [train, test] = &arm.sparsity;
                 tr {
-                    td { b { (arm.name) } @if !arm.note.is_empty() { br; span .dim { (arm.note) } } }
+                    td { (Look::of(at).swatch()) b { (arm.name) } @if !arm.note.is_empty() { br; span .dim { (arm.note) } } }
                     td .n { (arm.latents) }
                     td .n { (short(test.l0[0])) " (" (percent(test.l0_rate)) ")" br; span .dim { (short(test.l0[1])) "–" (short(test.l0[2])) } }
                     td .n { (short(arm.reconstruction[1].fvu)) } td .n { (short(arm.components_fvu)) }
