@@ -62,6 +62,35 @@ impl Codes {
         Self::gathered(samples.len() / d, latents, &parts)
     }
 
+    /// What a dictionary of tokens says of images `[n, each, d]`: a latent's mean over the image's
+    /// tokens, as a device takes it.
+    #[must_use]
+    pub fn pooled(sae: &Sae, tokens: &[f32], each: usize) -> Self {
+        let single = Self::of(sae, tokens);
+        #[expect(clippy::cast_precision_loss, reason = "some dozens of tokens")]
+        let count = each as f32;
+        let images = |feature: usize| {
+            let mut column = single.column(feature).to_vec();
+            column.sort_unstable_by_key(|value| value.sample);
+            let image = |value: &Value| value.sample as usize / each;
+            let parts = column.chunk_by(|a, b| image(a) == image(b));
+            let mean = |part: &[Value]| Value {
+                sample: index(image(&part[0])),
+                value: part.iter().map(|value| value.value).sum::<f32>() / count,
+            };
+            parts.map(mean).collect::<Vec<Value>>()
+        };
+        let columns: Vec<Vec<Value>> = (0..single.features()).into_par_iter().map(images).collect();
+        let mut codes =
+            Self { samples: single.samples / each, ends: Vec::new(), values: Vec::new() };
+        for column in columns {
+            codes.values.extend(column);
+            codes.ends.push(codes.values.len());
+        }
+        codes.sort();
+        codes
+    }
+
     /// Every column of a matrix `[n, features]`, negative values and all.
     #[must_use]
     pub fn dense(matrix: &[f32], features: usize) -> Self {
@@ -215,6 +244,37 @@ mod tests {
         assert_eq!(codes.spread(1), [1.0, 0.0, 5.0]);
         assert_eq!(codes.by_sample()[2], [(0, 1.0), (1, 5.0)]);
         assert_eq!(codes.only(&[2, 1]).column(1), [value(0, 5.0)]);
+    }
+
+    #[test]
+    fn an_image_of_tokens_has_the_code_that_a_device_gives_it() {
+        let (d, latents, each, n) = (8, 12, 5, 30);
+        let mut random = numbers(3, Stream::Samples);
+        let mut normal = |count: usize| -> Vec<f32> {
+            (0..count).map(|_| StandardNormal.sample(&mut random)).collect()
+        };
+        let matrix = |values| Weights::F32(Matrix { rows: latents, columns: d, values });
+        let sae = Sae {
+            level: Level::Tokens,
+            w_enc: matrix(normal(latents * d)),
+            b_enc: normal(latents),
+            w_dec: matrix(normal(latents * d)),
+            b_dec: normal(d),
+            threshold: vec![2.0; latents],
+        };
+        let samples = normal(n * each * d);
+        let rows = Codes::pooled(&sae, &samples, each).by_sample();
+        assert_eq!(rows.len(), n);
+        let nowhere = Embedding { values: Vec::new(), norm: 1.0 };
+        for (row, image) in rows.iter().zip(samples.chunks_exact(each * d)) {
+            let tokens = Tokens { n_tokens: each, d_token: d, values: image.to_vec() };
+            let code = sparse::encode(&sae, &tokens, &nowhere).image;
+            assert_eq!(row.len(), code.entries().len());
+            for ((latent, value), active) in row.iter().zip(code.entries()) {
+                assert_eq!(*latent, active.latent.0);
+                assert!((value - active.activation).abs() < 1e-5, "{value} {active:?}");
+            }
+        }
     }
 
     #[test]

@@ -22,3 +22,4 @@ pub mod sweep;
 pub mod codes;
 pub mod dictionary;
 pub mod evaluate;
+pub mod calibrate;

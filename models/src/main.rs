@@ -41,6 +41,8 @@ enum Verb {
     Dictionary(cli::dictionary::Dictionary),
     /// Measure dictionaries: every figure as JSON, and a page to look at.
     Evaluate(cli::evaluate::Evaluate),
+    /// Make findings of features: rules, probabilities, thresholds, each measured on other patients.
+    Calibrate(cli::calibrate::Calibrate),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
     Seal {
         /// Bundle folder.
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Sweep(sweep) => sweep.run(),
         Verb::Dictionary(dictionary) => dictionary.run(),
         Verb::Evaluate(evaluate) => evaluate.run(),
+        Verb::Calibrate(calibrate) => calibrate.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
         Verb::DecodeChild { limits } => decode::child::serve(&limits)

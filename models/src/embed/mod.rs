@@ -11,4 +11,4 @@ mod shard;
 pub use finish::{Finished, Manifest, ShardEntry, finish};
 pub use folder::{EmbedError, Folder};
 pub use plan::{Dtype, FORMAT, Plan, Views, read_images, write_plan};
-pub use shard::{DIGESTS, Done, IMAGES, INTENSITY, Maker, Refused, VIEWS, valid};
+pub use shard::{DIGESTS, Done, IMAGES, INTENSITY, Maker, Refused, VIEWS, tensor, valid};

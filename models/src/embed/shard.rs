@@ -33,7 +33,8 @@ pub const DIGESTS: &str = "sha256";
 pub const INTENSITY: &str = "intensity";
 
 /// Tensor of vectors at each level.
-pub(super) fn tensor(level: Level) -> &'static str {
+#[must_use]
+pub fn tensor(level: Level) -> &'static str {
     match level {
         Level::Embedding => "embedding",
         Level::Tokens => "tokens",

@@ -116,7 +116,8 @@ pub fn evaluate<L: std::error::Error + 'static>(
         let of = |source| EvaluateError::Images { folder: folder.into(), source };
         let images =
             Images::of(&loaded.columns, loaded.embeddings, loaded.d, &plan.data).map_err(of)?;
-        let (reader, sets) = (Reader::new(&images, plan), Sets::of(&images, plan));
+        let (reader, sets) =
+            (Reader::new(&images, &plan.probing, &plan.bootstrap), Sets::of(&images, plan));
         counts.get_or_insert_with(|| Counts::of(&images, &sets));
         let ground = Ground::of(&images, &reader, &sets, plan)
             .map_err(|source| EvaluateError::Normalise { folder: folder.into(), source })?;

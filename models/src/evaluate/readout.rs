@@ -3,12 +3,11 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::bootstrap::{Draws, Estimate, Ranked};
+use super::bootstrap::{Bootstrap, Draws, Estimate, Ranked};
 use super::images::Images;
 use super::labels::Mark;
 use super::logistic::Logistic;
-use super::plan::Plan;
-use super::probes::{Fold, Scores, fitted, folds, read, read_sparse};
+use super::probes::{Fold, Probing, Scores, fitted, folds, read, read_sparse};
 use crate::codes::Codes;
 
 /// One way to read one label.
@@ -41,7 +40,8 @@ pub struct Reader<'a> {
     /// Images that are read by any fold.
     read: Vec<bool>,
     draws: Draws,
-    plan: &'a Plan,
+    probing: &'a Probing,
+    bootstrap: &'a Bootstrap,
 }
 
 /// Readouts of labels from all values of a row.
@@ -69,14 +69,20 @@ pub struct Difference {
 }
 
 impl<'a> Reader<'a> {
-    /// For the plan's folds and draws.
+    /// For these folds and draws.
     #[must_use]
-    pub fn new(images: &'a Images, plan: &'a Plan) -> Self {
-        let folds = folds(&images.train, &images.test, &images.patients, &plan.probing);
+    pub fn new(images: &'a Images, probing: &'a Probing, bootstrap: &'a Bootstrap) -> Self {
+        let folds = folds(&images.train, &images.test, &images.patients, probing);
         let mut read = vec![false; images.names.len()];
         folds.iter().flat_map(|fold| &fold.read).for_each(|image| read[*image] = true);
-        let draws = Draws::of(&images.patients, &plan.bootstrap);
-        Self { images, folds, read, draws, plan }
+        let draws = Draws::of(&images.patients, bootstrap);
+        Self { images, folds, read, draws, probing, bootstrap }
+    }
+
+    /// How readouts are fitted.
+    #[must_use]
+    pub fn probing(&self) -> &Probing {
+        self.probing
     }
 
     /// What each label's folds teach by all values of rows `[n, d]`; none for labels that cannot
@@ -94,23 +100,23 @@ impl<'a> Reader<'a> {
     pub fn rows(&self, from: &str, taught: &Taught, rows: &[f64]) -> Vec<Readout> {
         let one = |(label, taught_label): (usize, &Option<Vec<Logistic>>)| {
             let scores = read(taught_label.as_ref()?, rows, taught.d, &self.folds);
-            self.readout(label, from, (0, Vec::new()), scores)
+            self.scored(label, from, (0, Vec::new()), scores)
         };
         taught.labels.par_iter().enumerate().filter_map(one).collect()
     }
 
-    /// Every label from a few features, for each of the plan's sizes.
+    /// Every label from a few features, for each of the sizes that are probed.
     #[must_use]
     pub fn sparse(&self, from: &str, codes: &Codes) -> Vec<Readout> {
         let labels = self.images.labels.names.len();
-        let asked: Vec<(usize, usize)> = (self.plan.probing.sizes.iter())
+        let asked: Vec<(usize, usize)> = (self.probing.sizes.iter())
             .flat_map(|size| (0..labels).map(move |label| (label, *size)))
             .collect();
         let read = |&(label, size): &(usize, usize)| {
             let marks = self.images.labels.column(label);
-            let how = (size, self.plan.probing.ridge);
+            let how = (size, self.probing.ridge);
             let (scores, chosen) = read_sparse(codes, &marks, &self.folds, how)?;
-            self.readout(label, from, (size, chosen), scores)
+            self.scored(label, from, (size, chosen), scores)
         };
         asked.iter().filter_map(read).collect()
     }
@@ -121,7 +127,7 @@ impl<'a> Reader<'a> {
         let label = self.images.labels.names.iter().position(|name| *name == of.label);
         let marks = self.known(label.unwrap_or(0));
         let [a, b] = [of, versus].map(|readout| Ranked::of(&readout.scores, &marks));
-        let level = self.plan.bootstrap.level;
+        let level = self.bootstrap.level;
         let value = of.auroc.value - versus.auroc.value;
         let figure = |weights: &[u16]| Some(a.auroc(weights)? - b.auroc(weights)?);
         Difference {
@@ -133,16 +139,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Share of the draws between the ends of an interval.
+    #[must_use]
+    pub fn level(&self) -> f64 {
+        self.bootstrap.level
+    }
+
     /// The AUROC of any value of the images, with its interval.
     #[must_use]
     pub fn auroc(&self, label: usize, scores: &[f64]) -> Option<Estimate> {
         let ranked = Ranked::of(scores, &self.known(label));
         let value = ranked.plain(scores.len())?;
-        let level = self.plan.bootstrap.level;
+        let level = self.bootstrap.level;
         Some(self.draws.estimate(value, level, |weights| ranked.auroc(weights)))
     }
 
-    fn readout(
+    /// A label by scores that were found in another way, one an image that is read.
+    #[must_use]
+    pub fn scored(
         &self,
         label: usize,
         from: &str,
