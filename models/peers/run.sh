@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Times the trainer beside dictionary_learning, SAELens and sparsify, each in an environment of its
-# own under .cache/peers (some 20 GB: each brings a PyTorch); with `quality` first (`--samples FOLDER`: on embeddings), measures how much
-# its dictionaries explain beside dictionary_learning's. Other arguments go to the benchmark.
+# own under .cache/peers (some 20 GB: each brings a PyTorch); with `quality` first, measures how much
+# its dictionaries explain beside dictionary_learning's, with `--samples FOLDER` on embeddings.
+# Other arguments go to the benchmark.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
