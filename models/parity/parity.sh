@@ -45,9 +45,8 @@ sweep() { # its name, the embeddings, what else
 }
 sweep medsae "$out/squash"
 sweep ours "$out/pad"
-# As many views as these dictionaries are given time for.
-sweep sae-rad "$out/pad" --views 16
-sweep sae-rad-ablations "$out/pad" --views 16
+sweep sae-rad "$out/pad"
+sweep sae-rad-ablations "$out/pad"
 
 cp "$here/evaluate.toml" "$out/evaluate.toml"
 "$run" evaluate --plan "$out/evaluate.toml" --out "$out/report"
