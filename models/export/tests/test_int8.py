@@ -111,6 +111,13 @@ class Outliers(unittest.TestCase):
         self.assertGreater(stressed, 10 * plain, "an outlier was expected to hurt")
         self.assertLess(repaired, 2 * plain, "equalisation was expected to repair it")
 
+    def quantised(self):
+        net = self.stressed(nets.products(), "normal")
+        head = np.eye(nets.CHANNELS, dtype=np.float32)
+        reference = nearness.embedding(ranges.tokens(net, MEASURE), head)
+        stick = search.Yardstick(MEASURE, reference, head, None)
+        return net, stick, search.made(net, clip(net), (), False, 100.0, stick)
+
     def test_equalisation_repairs_an_outlier_behind_a_normalisation(self):
         self.both(nets.products(), "normal")
 
@@ -121,22 +128,14 @@ class Outliers(unittest.TestCase):
         self.assertEqual([node.name for node, _ in groups(nets.convolutions())], ["second"])
 
     def test_leaving_the_stressed_layer_out_helps_too_and_the_search_finds_it(self):
-        net = self.stressed(nets.products(), "normal")
-        head = np.eye(nets.CHANNELS, dtype=np.float32)
-        reference = nearness.embedding(ranges.tokens(net, MEASURE), head)
-        stick = search.Yardstick(MEASURE, reference, head, None)
-        best = search.made(net, clip(net), (), False, 100.0, stick)
+        net, stick, best = self.quantised()
         with unittest.mock.patch.object(search, "SHARE_MIN", 0.4):
             ranked = search.sensitivity(best, clip(net), stick)
         self.assertEqual(ranked[0][0], "widen")
         self.assertLess(search.distance(ranked[0][1].found), search.distance(best.found) / 5)
 
     def test_layers_are_left_out_until_every_image_holds_and_no_more_than_that(self):
-        net = self.stressed(nets.products(), "normal")
-        head = np.eye(nets.CHANNELS, dtype=np.float32)
-        reference = nearness.embedding(ranges.tokens(net, MEASURE), head)
-        stick = search.Yardstick(MEASURE, reference, head, None)
-        best = search.made(net, clip(net), (), False, 100.0, stick)
+        net, stick, best = self.quantised()
         layers = [layer.node for layer in search.qdq.layers(net)[0]]
         # The worst order: what helps comes last.
         ranked = sorted(layers, key=lambda node: node == "widen")

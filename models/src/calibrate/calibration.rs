@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clearfilm::bundle::{
     Calibration as Curve, FindingRule, FindingRules, LatentWeight, Level, Sae, ValidatedOn,
-    Validation,
 };
 use clearfilm::findings::round_4;
 use clearfilm::id::LatentIndex;
@@ -90,6 +89,14 @@ pub enum CalibrateError<L: std::error::Error + 'static> {
         /// Values of an image.
         found: usize,
     },
+    /// Images would be scored by a rule that was fitted on them.
+    #[error("images {collection}: expected folds of 2 or more, found {found}")]
+    Folds {
+        /// Of which collection.
+        collection: String,
+        /// What was asked.
+        found: usize,
+    },
     /// A finding is asked for by a label that is not there.
     #[error("finding {id}: expected a label {label:?} in {collection}, found {found:?}")]
     Label {
@@ -118,6 +125,10 @@ pub fn calibrate<L: std::error::Error + 'static>(
     let mut done: Vec<String> = Vec::new();
     let mut collections = Vec::new();
     for collection in &plan.images {
+        if collection.probing.folds < 2 {
+            let found = collection.probing.folds;
+            return Err(CalibrateError::Folds { collection: collection.name.clone(), found });
+        }
         let folder = &collection.vectors;
         let loaded = load(folder, plan.level).map_err(CalibrateError::Load)?;
         let codes = codes(plan, &sae, folder, &loaded)?;
@@ -254,10 +265,4 @@ fn rule(collection: &Collection, asked: &Asked, finding: &Finding) -> FindingRul
 /// Eight significant digits: more than an fp32 activation has.
 fn digits(value: f64) -> f64 {
     format!("{value:.7e}").parse().expect("a number")
-}
-
-/// Whether anything that ships was validated on radiographs: what a control must not come to.
-#[must_use]
-pub fn any_on_radiographs(rules: &FindingRules) -> bool {
-    rules.findings.iter().any(|rule| rule.validation == Validation::Radiographs)
 }

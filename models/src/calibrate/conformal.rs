@@ -6,20 +6,12 @@
 
 /// The highest threshold that keeps the promise: the `floor(alpha * (n1 + 1))`-th smallest
 /// probability among the positives. None where that is the zeroth, so where no threshold does.
-///
-/// With [`positives_needed`] or more positives there is one.
 #[must_use]
 pub fn threshold(positives: &[f64], alpha: f64) -> Option<f64> {
     let mut sorted = positives.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let place = place(sorted.len(), alpha);
     place.checked_sub(1).map(|at| sorted[at])
-}
-
-/// Positives without which no threshold has a promise at this level.
-#[must_use]
-pub fn positives_needed(alpha: f64) -> usize {
-    (1..).find(|count| place(*count, alpha) > 0).expect("alpha is above 0")
 }
 
 /// How many positives may lie below a threshold and the one at it, at most all.
@@ -41,8 +33,8 @@ mod tests {
 
     #[test]
     fn fourteen_positives_promise_nothing_at_five_per_cent() {
-        assert_eq!(positives_needed(0.05), 19);
         assert_eq!(threshold(&[0.5; 14], 0.05), None);
+        assert_eq!(threshold(&[0.5; 18], 0.05), None);
         assert_eq!(threshold(&[0.5; 19], 0.05), Some(0.5));
         let rising: Vec<f64> = (1..=39).rev().map(f64::from).collect();
         assert_eq!(threshold(&rising, 0.05), Some(2.0));

@@ -26,8 +26,7 @@ pub struct Levels {
 }
 
 impl Default for Levels {
-    /// The draft is read by a radiologist: one miss in ten is looked at again, and one false alarm
-    /// in ten is what readers of such prompts still put up with. Neither is a clinical claim.
+    /// One in ten each way: round numbers for a plan that names none, and no clinical claim.
     fn default() -> Self {
         Self { missed_max: 0.1, false_max: 0.1 }
     }

@@ -33,10 +33,7 @@ pub(crate) struct Evaluate {
 
 impl Evaluate {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let text = fs::read_to_string(&self.plan)
-            .with_context(|| format!("reading {}", self.plan.display()))?;
-        let mut plan: Plan =
-            toml::from_str(&text).with_context(|| format!("reading {}", self.plan.display()))?;
+        let mut plan: Plan = super::asked(&self.plan)?;
         let written = plan.clone();
         let folder = self.plan.parent().unwrap_or(Path::new("."));
         for arm in &mut plan.arm {

@@ -65,10 +65,7 @@ pub(crate) struct SweepRuns {
 
 impl SweepRuns {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let text = fs::read_to_string(&self.sweep)
-            .with_context(|| format!("reading {}", self.sweep.display()))?;
-        let sweep: Sweep =
-            toml::from_str(&text).with_context(|| format!("reading {}", self.sweep.display()))?;
+        let sweep: Sweep = super::asked(&self.sweep)?;
         let tasks = sweep.tasks()?;
         if self.list {
             tasks
@@ -102,11 +99,7 @@ impl SweepRuns {
         let recipe_file = folder.join("recipe.toml");
         if recipe_file.exists() {
             // Its trials are behind it.
-            let text = fs::read_to_string(&recipe_file)
-                .with_context(|| format!("reading {}", recipe_file.display()))?;
-            let recipe = toml::from_str(&text)
-                .with_context(|| format!("reading {}", recipe_file.display()))?;
-            return self.train(&task.name, recipe, &folder);
+            return self.train(&task.name, super::asked(&recipe_file)?, &folder);
         }
         self.aim(sweep, &mut task, &folder)?;
         let recipe = task.recipe()?;

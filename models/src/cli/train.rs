@@ -39,10 +39,7 @@ pub(crate) struct Train {
 
 impl Train {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let text = fs::read_to_string(&self.recipe)
-            .with_context(|| format!("reading {}", self.recipe.display()))?;
-        let recipe: Recipe =
-            toml::from_str(&text).with_context(|| format!("reading {}", self.recipe.display()))?;
+        let recipe: Recipe = super::asked(&self.recipe)?;
         let samples = self.files.read()?;
         fs::create_dir_all(&self.out)
             .with_context(|| format!("making folder {}", self.out.display()))?;
