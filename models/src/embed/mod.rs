@@ -6,9 +6,11 @@
 mod finish;
 mod folder;
 mod plan;
+mod pictures;
 mod shard;
 
 pub use finish::{Finished, Manifest, ShardEntry, finish};
 pub use folder::{EmbedError, Folder};
+pub use pictures::{Pictures, Refused};
 pub use plan::{Dtype, FORMAT, Plan, Views, read_images, write_plan};
-pub use shard::{DIGESTS, Done, IMAGES, INTENSITY, Maker, Refused, VIEWS, tensor, valid};
+pub use shard::{DIGESTS, Done, IMAGES, INTENSITY, Maker, VIEWS, tensor, valid};

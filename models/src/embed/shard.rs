@@ -1,23 +1,21 @@
 //! One shard: some pictures of the list, each in all its views, to one file of tensors.
-//!
-//! A picture is decoded in a child process, as on the device: whatever it does to a codec, it is
-//! refused and the next one is read.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use clearfilm::bundle::{Bundle, Level};
-use clearfilm::decode::{DecodeError, Decoder, Program};
+use clearfilm::decode::Program;
 use clearfilm::encode::{Encoder, embed};
 use clearfilm::id::Digest;
-use clearfilm::preprocess::{self, ModelInput, Picture};
+use clearfilm::preprocess::{ModelInput, Picture};
 use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype as Stored, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::folder::json;
+use super::pictures::{Pictures, Refused};
 use super::{Dtype, EmbedError, Folder, Plan};
 use crate::files::{io, put};
 use crate::table::{Intensity, Record};
@@ -39,18 +37,6 @@ pub fn tensor(level: Level) -> &'static str {
         Level::Embedding => "embedding",
         Level::Tokens => "tokens",
     }
-}
-
-/// A picture that could not be read, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// Its path below the root.
-    pub image: String,
-    /// Reason code, as on the device (`docs/dicom.md`), or `decode-missing`.
-    pub code: String,
-    /// Expected and found.
-    pub text: String,
 }
 
 /// The record that makes a shard valid.
@@ -100,9 +86,7 @@ pub struct Maker<'a> {
     digest: Digest,
     bundle: &'a Bundle,
     encoder: Box<dyn Encoder>,
-    decoder: Decoder,
-    /// Largest file that is read, bytes.
-    file_max: u64,
+    pictures: Pictures,
 }
 
 /// Rows of a shard as they come.
@@ -140,9 +124,8 @@ impl<'a> Maker<'a> {
         if !root.is_dir() {
             return Err(EmbedError::Root(root.into()));
         }
-        let decoder = Decoder::new(program, &plan.decode, &plan.structure);
-        let file_max = plan.decode.inflated.as_u64();
-        Ok(Self { folder, root, plan, digest, bundle, encoder, decoder, file_max })
+        let pictures = Pictures::new(root, plan, program);
+        Ok(Self { folder, root, plan, digest, bundle, encoder, pictures })
     }
 
     /// Makes a shard from its part of the list; tells `progress` after each picture.
@@ -162,8 +145,9 @@ impl<'a> Maker<'a> {
         let from = index * self.plan.shard_images;
         let until = records.len().min(from + self.plan.shard_images);
         let (mut rows, mut refused) = (Rows::default(), Vec::new());
+        let size = [self.plan.input.height, self.plan.input.width];
         for (number, record) in (from..until).zip(&records[from..until]) {
-            match self.picture(record)? {
+            match self.pictures.read(&record.image, self.plan.input.fit, size)? {
                 Ok((picture, digest)) => {
                     self.views(&mut rows, record, (number, picture, digest))?
                 }
@@ -182,49 +166,6 @@ impl<'a> Maker<'a> {
         let file = self.folder.done(index);
         put(&file, &json(&file, &done)?)?;
         Ok(done)
-    }
-
-    /// The fitted picture and the digest of its file, or why there is none.
-    fn picture(
-        &mut self,
-        record: &Record,
-    ) -> Result<Result<(Picture, Digest), Refused>, EmbedError> {
-        let refuse = |code: &str, text: String| {
-            Ok(Err(Refused { image: record.image.clone(), code: code.into(), text }))
-        };
-        let path = self.root.join(&record.image);
-        let length = fs::metadata(&path).map(|about| about.len());
-        let bytes = match length.and_then(|length| {
-            // What is too large is not read: the decoder would refuse it anyway.
-            if length > self.file_max {
-                Ok((length, Vec::new()))
-            } else {
-                Ok((length, fs::read(&path)?))
-            }
-        }) {
-            Ok((length, _)) if length > self.file_max => {
-                let expected = self.file_max;
-                let error = DecodeError::TooLarge { what: "bytes", expected, found: length };
-                return refuse(error.code(), error.to_string());
-            }
-            Ok((_, bytes)) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return refuse("decode-missing", "expected a file, found none".into());
-            }
-            Err(source) => return Err(io("reading", &path)(source).into()),
-        };
-        match self.decoder.decode(&bytes) {
-            Ok(frame) => {
-                let picture = preprocess::render(&frame);
-                let spec = &self.plan.input;
-                let fitted = preprocess::fit(&picture, spec.fit, [spec.height, spec.width]);
-                Ok(Ok((fitted, Digest::of(&bytes))))
-            }
-            Err(source) if source.is_ours() => {
-                Err(EmbedError::Decode { image: record.image.clone(), source })
-            }
-            Err(error) => refuse(error.code(), error.to_string()),
-        }
     }
 
     /// One row for each view of a picture.
