@@ -33,6 +33,8 @@ pub enum Stream {
     Patients(u64),
     /// Directions and subsets that a figure is held against.
     Control,
+    /// Images of a feature that are shown to somebody.
+    Shown(u64),
 }
 
 /// The random numbers of one stream.
@@ -44,6 +46,7 @@ pub fn numbers(seed: u64, stream: Stream) -> Pcg64 {
         Stream::Labels(number) => (1 << 61) | number,
         Stream::Patients(number) => (1 << 60) | number,
         Stream::Control => 1 << 59,
+        Stream::Shown(number) => (1 << 58) | number,
         Stream::Order(epoch) => epoch,
     };
     let mut bytes = [0; 32];

@@ -8,6 +8,7 @@ mod columns;
 mod mimic;
 mod nih;
 mod openi;
+mod report;
 mod sheet;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::table::Record;
 
 pub use columns::Columns;
+pub use report::{Report, Reports, TextTable, activations};
 
 /// How a collection lies on the disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

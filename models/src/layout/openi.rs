@@ -10,6 +10,7 @@ use std::path::Path;
 
 use roxmltree::{Document, Node};
 
+use super::report::{self, Reports};
 use super::{LayoutError, Listing, tree};
 use crate::table::{Mark, Record};
 
@@ -24,9 +25,54 @@ struct Report {
     images: Vec<String>,
     /// None where nobody indexed it.
     headings: Option<BTreeSet<String>>,
+    /// What was found, and what is made of it.
+    text: String,
 }
 
+/// Sections of a report that say what its pictures show; the others tell why they were taken.
+const SECTIONS: [&str; 2] = ["FINDINGS", "IMPRESSION"];
+
 pub(super) fn list(root: &Path) -> Result<Listing, LayoutError> {
+    let reports = read(root)?;
+    let labels = labels(&reports);
+    let mut files = BTreeMap::new();
+    for path in tree::pictures(root)? {
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
+        files.entry(stem).or_insert(path);
+    }
+    let mut listing = Listing { labels, records: Vec::new(), absent: 0 };
+    for report in &reports {
+        for image in &report.images {
+            match files.get(image) {
+                Some(path) => listing.records.push(report.record(path, &listing.labels)),
+                None => listing.absent += 1,
+            }
+        }
+    }
+    Ok(listing)
+}
+
+/// The collection's reports; they need no pictures.
+pub(super) fn reports(root: &Path) -> Result<Reports, LayoutError> {
+    let reports = read(root)?;
+    let labels = labels(&reports);
+    let one = |report: &Report| report::Report {
+        id: report.id.clone(),
+        patient: report.id.clone(),
+        text: report.text.clone(),
+        labels: report.marks(&labels),
+    };
+    let reports = reports.iter().map(one).collect();
+    Ok(Reports { labels, reports })
+}
+
+fn labels(reports: &[Report]) -> Vec<String> {
+    let headings = reports.iter().filter_map(|report| report.headings.as_ref());
+    headings.flatten().cloned().collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+fn read(root: &Path) -> Result<Vec<Report>, LayoutError> {
     let folder = root.join(REPORTS);
     let expected = || format!("{REPORTS}/*.xml");
     let missing = || LayoutError::Table { root: root.into(), expected: expected() };
@@ -40,40 +86,26 @@ pub(super) fn list(root: &Path) -> Result<Listing, LayoutError> {
     if reports.is_empty() {
         return Err(missing());
     }
-    let headings = reports.iter().filter_map(|report| report.headings.as_ref());
-    let labels: BTreeSet<String> = headings.flatten().cloned().collect();
-    let mut files = BTreeMap::new();
-    for path in tree::pictures(root)? {
-        let name = path.rsplit('/').next().unwrap_or(&path);
-        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned();
-        files.entry(stem).or_insert(path);
-    }
-    let mut listing =
-        Listing { labels: labels.into_iter().collect(), records: Vec::new(), absent: 0 };
-    for report in &reports {
-        for image in &report.images {
-            match files.get(image) {
-                Some(path) => listing.records.push(report.record(path, &listing.labels)),
-                None => listing.absent += 1,
-            }
-        }
-    }
-    Ok(listing)
+    Ok(reports)
 }
 
 impl Report {
     fn record(&self, path: &str, labels: &[String]) -> Record {
-        let mark = |label: &String| {
-            let headings = self.headings.as_ref()?;
-            Some(if headings.contains(label) { Mark::Present } else { Mark::Absent })
-        };
         Record {
             image: path.into(),
             patient: Some(self.id.clone()),
             study: Some(self.id.clone()),
-            labels: labels.iter().map(mark).collect(),
+            labels: self.marks(labels),
             ..Record::default()
         }
+    }
+
+    fn marks(&self, labels: &[String]) -> Vec<Option<Mark>> {
+        let mark = |label: &String| {
+            let headings = self.headings.as_ref()?;
+            Some(if headings.contains(label) { Mark::Present } else { Mark::Absent })
+        };
+        labels.iter().map(mark).collect()
     }
 }
 
@@ -93,5 +125,11 @@ fn report(file: &Path) -> Result<Report, LayoutError> {
     let headings: BTreeSet<String> =
         terms.map(heading).filter(|heading| !heading.is_empty()).collect();
     let indexed = !headings.is_empty() && !headings.contains(NOT_INDEXED);
-    Ok(Report { id: id.into(), images: images.collect(), headings: indexed.then_some(headings) })
+    let is_section = |node: &Node<'_, '_>| {
+        node.attribute("Label").is_some_and(|label| SECTIONS.contains(&label))
+    };
+    let texts = named("AbstractText").filter(is_section).filter_map(|node| node.text());
+    let text = texts.map(str::trim).collect::<Vec<_>>().join("\n");
+    let headings = indexed.then_some(headings);
+    Ok(Report { id: id.into(), images: images.collect(), headings, text })
 }
