@@ -23,3 +23,4 @@ pub mod codes;
 pub mod dictionary;
 pub mod evaluate;
 pub mod calibrate;
+pub mod name;

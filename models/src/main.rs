@@ -43,6 +43,10 @@ enum Verb {
     Evaluate(cli::evaluate::Evaluate),
     /// Make findings of features: rules, probabilities, thresholds, each measured on other patients.
     Calibrate(cli::calibrate::Calibrate),
+    /// Name features from pictures, and judge the names on other patients' pictures.
+    Name(cli::name::Name),
+    /// Describe features from reports, and judge the descriptions on other patients' reports.
+    Describe(cli::describe::Describe),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
     Seal {
         /// Bundle folder.
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         Verb::Dictionary(dictionary) => dictionary.run(),
         Verb::Evaluate(evaluate) => evaluate.run(),
         Verb::Calibrate(calibrate) => calibrate.run(),
+        Verb::Name(name) => name.run(),
+        Verb::Describe(describe) => describe.run(),
         Verb::Seal { folder } => seal(&folder),
         Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
         Verb::DecodeChild { limits } => decode::child::serve(&limits)

@@ -1,9 +1,12 @@
 //! The verbs that do more than one call.
 
 pub(crate) mod calibrate;
+pub(crate) mod describe;
 pub(crate) mod dictionary;
 pub(crate) mod embed;
 pub(crate) mod evaluate;
+pub(crate) mod name;
+mod progress;
 pub(crate) mod sweep;
 pub(crate) mod train;
 mod vectors;
