@@ -53,6 +53,7 @@ def ood(e: np.ndarray) -> dict[str, np.ndarray]:
     _, spread, basis = np.linalg.svd(e - e.mean(0), full_matrices=False)
     std = (spread[:OOD_COMPONENTS] / np.sqrt(len(e))).clip(1e-6)
     found = {"mean": e.mean(0), "components": basis[:OOD_COMPONENTS], "std": std, "residual_std": np.ones(1)}
+    found |= {"centre": e.mean(0), "edge": np.ones(2)}
     return {k: v.astype(np.float32) for k, v in found.items()}
 
 

@@ -84,7 +84,7 @@ pub fn read(
     let tokens = encoder.encode(&input)?;
     let embedding = encode::embed(&tokens, &bundle.head);
     let code = sparse::encode(&bundle.sae, &tokens, &embedding);
-    let ood = ood::judge(&embedding, &bundle.ood);
+    let ood = ood::judge(&tokens, &embedding, &code, &bundle.sae, &bundle.ood);
     gate.add(likeness(&ood, policy.gate.ood));
     if !gate.accept {
         let reading = refused(frame, bundle, policy, gate);

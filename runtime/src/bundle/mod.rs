@@ -111,7 +111,8 @@ pub struct Sae {
     pub threshold: Vec<f32>,
 }
 
-/// Mahalanobis distance in the leading principal components, and the rest as one more.
+/// Mahalanobis distance in the leading principal components, the rest as one more, and the share
+/// that the dictionary leaves over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OodModel {
     /// `[d_model]`.
@@ -122,6 +123,10 @@ pub struct OodModel {
     pub std: Vec<f32>,
     /// Root mean square of the rest's norm, > 0.
     pub residual_std: f32,
+    /// `[d_in]`: mean of what the SAE reads of training images, from which variance is taken.
+    pub centre: Vec<f32>,
+    /// Where usual images end, of the distance and of what is left over; > 0.
+    pub edge: [f32; 2],
     /// Above it: out of distribution.
     pub threshold: f32,
     /// Above it: borderline.
@@ -277,12 +282,16 @@ fn ood(manifest: &Manifest, bytes: &[u8]) -> Result<OodModel, BundleError> {
     let matrix = file.matrix("components", components, d_model)?;
     let std = file.f32("std", &[components])?;
     let residual_std = file.f32("residual_std", &[1])?[0];
-    if let Some(s) = std.iter().chain([&residual_std]).find(|s| **s <= 0.0) {
-        return Err(file.value("std and residual_std", "numbers > 0", s.to_string()));
+    let centre = file.f32("centre", &[manifest.d_in()])?;
+    let edge = file.f32("edge", &[2])?;
+    if let Some(s) = std.iter().chain([&residual_std]).chain(&edge).find(|s| **s <= 0.0) {
+        return Err(file.value("std, residual_std and edge", "numbers > 0", s.to_string()));
     }
     file.finish()?;
     let OodSpec { threshold, borderline, .. } = manifest.ood;
-    Ok(OodModel { mean, components: matrix, std, residual_std, threshold, borderline })
+    let edge = [edge[0], edge[1]];
+    let components = matrix;
+    Ok(OodModel { mean, components, std, residual_std, centre, edge, threshold, borderline })
 }
 
 fn golden(manifest: &Manifest, bytes: &[u8]) -> Result<Golden, BundleError> {
