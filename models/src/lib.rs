@@ -6,6 +6,7 @@ pub mod files;
 pub mod table;
 pub mod layout;
 pub mod views;
+pub mod encoder;
 pub mod embed;
 pub mod kernel;
 pub mod samples;

@@ -15,6 +15,7 @@ use clearfilm::config::{Config, EngineChoice};
 use clearfilm::decode::Program;
 use clearfilm::encode::{self, Encoder};
 use clearfilm_models::embed::{self, Folder, Maker, Plan};
+use clearfilm_models::encoder::Encoder as Alone;
 
 use options::{EngineArgument, What, Where};
 
@@ -103,7 +104,10 @@ fn opened(place: &Where) -> anyhow::Result<(Config, Bundle)> {
     if let Some(folder) = &place.bundle {
         config.bundle.path.clone_from(folder);
     }
-    let bundle = Bundle::load(&config.bundle)?;
+    let bundle = match &place.encoder {
+        Some(folder) => Alone::read(folder)?.alone(),
+        None => Bundle::load(&config.bundle)?,
+    };
     Ok((config, bundle))
 }
 

@@ -23,6 +23,9 @@ pub(super) struct Where {
     /// Bundle folder; without it the configured one, which is the embedded demo bundle by default.
     #[arg(short, long, value_name = "DIR")]
     pub(super) bundle: Option<PathBuf>,
+    /// Folder of an encoder alone (encoder.toml, encoder.onnx, head.safetensors), before there is a bundle.
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    pub(super) encoder: Option<PathBuf>,
     /// Configuration file of the runtime, for its limits and the engine's library.
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

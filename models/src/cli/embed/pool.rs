@@ -136,11 +136,12 @@ impl Pool<'_> {
         let mut command = Command::new("/proc/self/exe");
         command.args(["embed", "shard", "--worker", "--index", &shard.to_string()]);
         command.arg("--root").arg(&self.place.root).arg("--out").arg(&self.place.out);
-        if let Some(bundle) = &self.place.bundle {
-            command.arg("--bundle").arg(bundle);
-        }
-        if let Some(config) = &self.place.config {
-            command.arg("--config").arg(config);
+        let Where { bundle, encoder, config, .. } = self.place;
+        let options = [("--bundle", bundle), ("--encoder", encoder), ("--config", config)];
+        for (option, path) in options {
+            path.iter().for_each(|path| {
+                command.arg(option).arg(path);
+            });
         }
         // It reads its input only to notice that this process is gone.
         let mut child = command
