@@ -25,3 +25,4 @@ pub mod dictionary;
 pub mod evaluate;
 pub mod calibrate;
 pub mod name;
+pub mod associate;
