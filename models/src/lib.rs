@@ -26,3 +26,4 @@ pub mod evaluate;
 pub mod calibrate;
 pub mod name;
 pub mod associate;
+pub mod pack;

@@ -47,15 +47,25 @@ enum Verb {
     Name(cli::name::Name),
     /// Describe features from reports, and judge the descriptions on other patients' reports.
     Describe(cli::describe::Describe),
+    /// Make a bundle of embeddings, a dictionary and labels: findings, names, thresholds and the card,
+    /// each measured.
+    Pack(cli::pack::Pack),
     /// Write the SHA-256 of every file into the [files] table of manifest.toml.
     Seal {
         /// Bundle folder.
         folder: PathBuf,
     },
-    /// Load a bundle as the device does and run its golden images on each configured engine.
+    /// Load a bundle as the device does and run its golden images on each configured engine; with the
+    /// plan that it was made by, measure everything again and name what does not follow.
     Verify {
         /// Bundle folder.
         folder: PathBuf,
+        /// The plan that it was made by; what it names has to be there.
+        #[arg(short, long, value_name = "FILE")]
+        plan: Option<PathBuf>,
+        /// Threads of measuring; 0: as many as there are cores.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
         /// Configuration file; without it the defaults and the environment count.
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -79,7 +89,16 @@ fn main() -> ExitCode {
         Verb::Name(name) => name.run(),
         Verb::Describe(describe) => describe.run(),
         Verb::Seal { folder } => seal(&folder),
-        Verb::Verify { folder, config } => verify(&folder, config.as_deref()),
+        Verb::Pack(pack) => pack.run(),
+        Verb::Verify { folder, plan, threads, config } => {
+            let runs = verify(&folder, config.as_deref());
+            match (runs, plan) {
+                (Ok(ExitCode::SUCCESS), Some(plan)) => {
+                    cli::pack::follows(&folder, &plan, (config.as_deref(), threads))
+                }
+                (runs, _) => runs,
+            }
+        }
         Verb::DecodeChild { limits } => decode::child::serve(&limits)
             .map(|()| ExitCode::SUCCESS)
             .context("serving as decode process"),

@@ -125,14 +125,9 @@ impl Finding {
         beside: &[&Readout],
     ) -> Result<Self, NoFinding> {
         let name = reader.images.labels.names[label].clone();
-        let none = |part| NoFinding::Part { label: name.clone(), part };
         let read = images_of(&reader.folds);
         let known = among(&marked(&reader.images.labels.column(label)), &read);
-        let scores = cross_fitted(codes, &known, &reader.folds, how.fit).map_err(none)?;
-        let rule = Rule::fit(codes, &known, how.fit).ok_or_else(|| none(reader.folds.len()))?;
-        let latents = rule.weights.iter().map(|(latent, _)| *latent).collect();
-        let readout = reader.scored(label, "rule", (how.fit.latents_max, latents), scores);
-        let readout = readout.ok_or_else(|| none(reader.folds.len()))?;
+        let (rule, readout) = read_by_rule(reader, codes, label, how.fit)?;
         let platt = Platt::fit(&readout.scores, &known).ok_or_else(|| NoFinding::Score {
             label: name.clone(),
             auroc: format!("{:.3}", readout.auroc.value),
@@ -208,6 +203,28 @@ impl Finding {
     pub fn auroc(&self) -> Estimate {
         self.readout.auroc
     }
+}
+
+/// A rule of a label, fitted on all images that any fold reads or is fitted on, and what rules that
+/// were fitted without an image's patient say of it.
+///
+/// # Errors
+/// No rule can be fitted.
+pub fn read_by_rule(
+    reader: &Reader<'_>,
+    codes: &Codes,
+    label: usize,
+    fit: &Fit,
+) -> Result<(Rule, Readout), NoFinding> {
+    let name = reader.images.labels.names[label].clone();
+    let none = |part| NoFinding::Part { label: name.clone(), part };
+    let all = images_of(&reader.folds);
+    let known = among(&marked(&reader.images.labels.column(label)), &all);
+    let scores = cross_fitted(codes, &known, &reader.folds, fit).map_err(none)?;
+    let rule = Rule::fit(codes, &known, fit).ok_or_else(|| none(reader.folds.len()))?;
+    let latents = rule.weights.iter().map(|(latent, _)| *latent).collect();
+    let readout = reader.scored(label, "rule", (fit.latents_max, latents), scores);
+    Ok((rule, readout.ok_or_else(|| none(reader.folds.len()))?))
 }
 
 /// Images that any fold reads or is fitted on.

@@ -11,6 +11,7 @@ use clearfilm_models::dictionary::outward::{Library, files};
 use clearfilm_models::dictionary::read;
 use clearfilm_models::export;
 use clearfilm_models::files::put;
+use clearfilm_models::pack::int8;
 use clearfilm_models::samples::Samples;
 
 /// Bring dictionaries from other libraries, and to them.
@@ -30,6 +31,14 @@ pub(crate) enum Dictionary {
         #[arg(long, value_name = "NAME", default_value = "embedding")]
         tensor: String,
         /// File to write, as a bundle carries it.
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Write a dictionary with int8 weights, one scale a row: what a bundle ships and is calibrated on.
+    Quantise {
+        /// sae.safetensors of a run.
+        file: PathBuf,
+        /// File to write.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -80,6 +89,11 @@ impl Dictionary {
                 put(out, &export::file(&found.sae)?)?;
                 let (latents, d) = (found.sae.b_enc.len(), found.sae.b_dec.len());
                 anstream::println!("{}: {latents} latents over {d} values", found.library);
+            }
+            Self::Quantise { file, out } => {
+                let sae = read(file)?;
+                put(out, &int8::file(&int8::quantised(&sae, sae.level))?)?;
+                anstream::println!("{} latents in int8 in {}", sae.b_enc.len(), out.display());
             }
             Self::Export { file, library, k, out } => {
                 let k = || k.context("--k: expected how many latents fire, found nothing");

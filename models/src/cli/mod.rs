@@ -7,6 +7,7 @@ pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod name;
 mod progress;
+pub(crate) mod pack;
 pub(crate) mod sweep;
 pub(crate) mod train;
 mod vectors;

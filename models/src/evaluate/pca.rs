@@ -43,6 +43,13 @@ impl Pca {
         Some(Self { mean, directions, variances })
     }
 
+    /// One direction `[d]`, by falling variance.
+    #[must_use]
+    pub fn component(&self, at: usize) -> &[f32] {
+        let d = self.mean.len();
+        &self.directions[at * d..][..d]
+    }
+
     /// Projections of embeddings on the first directions, `[n, count]`.
     #[must_use]
     pub fn project(&self, embeddings: &[f32], count: usize) -> Vec<f32> {

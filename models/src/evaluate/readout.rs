@@ -9,6 +9,7 @@ use super::labels::Mark;
 use super::logistic::Logistic;
 use super::probes::{Fold, Probing, Scores, fitted, folds, read, read_sparse};
 use crate::codes::Codes;
+use crate::measure::whole;
 
 /// One way to read one label.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -137,6 +138,28 @@ impl<'a> Reader<'a> {
             versus: versus.from.clone(),
             difference: self.draws.estimate(value, level, figure),
         }
+    }
+
+    /// The mean AUROC of some readouts, and where others stand beside them, how much better it is
+    /// than theirs; by patients that all see. None where a readout has no AUROC.
+    #[must_use]
+    pub fn mean(&self, of: &[&Readout], versus: &[&Readout]) -> Option<Estimate> {
+        let ranked = |readouts: &[&Readout]| -> Vec<Ranked> {
+            let one = |readout: &&Readout| {
+                let name = |label: &String| *label == readout.label;
+                let label = self.images.labels.names.iter().position(name).unwrap_or(0);
+                Ranked::of(&readout.scores, &self.known(label))
+            };
+            readouts.iter().map(one).collect()
+        };
+        let (own, theirs) = (ranked(of), ranked(versus));
+        let mean = |of: &[Ranked], weights: &[u16]| -> Option<f64> {
+            let sum: Option<f64> = of.iter().map(|ranked| ranked.auroc(weights)).sum();
+            Some(sum? / whole(of.len().max(1)))
+        };
+        let figure = |weights: &[u16]| Some(mean(&own, weights)? - mean(&theirs, weights)?);
+        let value = figure(&vec![1; self.images.names.len()])?;
+        Some(self.draws.estimate(value, self.bootstrap.level, figure))
     }
 
     /// Share of the draws between the ends of an interval.
