@@ -87,13 +87,6 @@ def hannover(clearfilm: str, data: Path, cache: Path) -> Group:
     return with_table(fitted(clearfilm, files, cache), table)
 
 
-def outsiders(clearfilm: str, data: Path, cache: Path) -> dict[str, Group]:
-    """What the bundle must find strange: small children, and parts that are no chest."""
-    children = sorted((data / "kermany-pediatric/images").glob("*.jp*g"))
-    other = sorted((data / "dicom-other").glob("*.dcm"))
-    return {"kermany-pediatric": fitted(clearfilm, children, cache), "dicom-other": fitted(clearfilm, other, cache)}
-
-
 # Phantom seeds of each part: (first, count). Apart from each other and from the demo's own,
 # which are small numbers; every seed is drawn in PA and AP.
 PHANTOM_SEEDS = {"train": (10_000, 600), "calibration": (20_000, 200), "test": (30_000, 300)}
