@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn hashes_are_not_compared_and_everything_else_of_a_manifest_is() {
         let manifest = |hash: u8, threshold: f64| {
-            format!("name = \"x\"\n[files]\n\"a\" = \"{hash}\"\n[ood]\nthreshold = {threshold}\n")
+            format!("name = \"x\"\n[files]\n\"a\" = \"{hash}\"\n[ood]\nthreshold = {threshold:?}\n")
         };
         assert!(said("manifest.toml", &manifest(1, 2.0), &manifest(2, 2.0)).is_empty());
         assert_eq!(
