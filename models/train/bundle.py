@@ -7,7 +7,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 
-
 def tensors(path: Path, values: dict[str, np.ndarray]) -> None:
     """A safetensors file; arrays are made contiguous first, or other bytes would be written."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ yardsticks on development images is exported as `encoder.onnx` (int8 weights), `
 and `head.safetensors`, with `encoder.json` beside them: what it is, and what was measured.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -37,11 +36,7 @@ PROBE_SEED = 11
 
 def main() -> None:
     """Reads arguments and runs the steps in order."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the training data's folder")
-    parser.add_argument("--clearfilm", required=True, help="the clearfilm binary, for pixels and phantoms")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/demo"))
-    parser.add_argument("--out", type=Path, default=Path(".cache/demo/encoder"))
+    parser = images.arguments(__doc__, "encoder")
     parser.add_argument("--threads", type=int, default=1, help="of a training step; more than the cores that are free makes it slower")
     parser.add_argument("--processes", type=int, default=2, help="that draw views")
     given = parser.parse_args()

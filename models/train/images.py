@@ -4,6 +4,7 @@ Every pixel comes from `clearfilm pixels`, so that training and device share one
 Nothing of the real images leaves `.cache/`, which git ignores.
 """
 
+import argparse
 import csv
 import hashlib
 import json
@@ -39,6 +40,16 @@ class Group:
     def joined(*groups: "Group") -> "Group":
         """The images of all groups, in order."""
         return Group(np.concatenate([g.pixels for g in groups]), [row for g in groups for row in g.rows])
+
+
+def arguments(about: str, out: str) -> argparse.ArgumentParser:
+    """What every step is told: the data, the binary, and where its files go."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the training data's folder")
+    parser.add_argument("--clearfilm", required=True, help="the clearfilm binary, for pixels and phantoms")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/demo"))
+    parser.add_argument("--out", type=Path, default=Path(".cache/demo") / out)
+    return parser
 
 
 def fitted(clearfilm: str, files: list[Path], cache: Path) -> Group:

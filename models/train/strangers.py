@@ -7,7 +7,6 @@ the distribution of adult training radiographs, so that what is found strange is
 The folder holds 224 x 224 pictures (what the encoder sees) and `images.csv`; it stays in `.cache/`.
 """
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -25,11 +24,7 @@ SEED = 5
 
 def main() -> None:
     """Reads arguments and writes the folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the training data's folder")
-    parser.add_argument("--clearfilm", required=True, help="the clearfilm binary, for pixels")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/demo"))
-    parser.add_argument("--out", type=Path, default=Path(".cache/demo/strangers"))
+    parser = images.arguments(__doc__, "strangers")
     given = parser.parse_args()
     nih = images.nih(given.clearfilm, given.data, given.cache)
     usual = nih.where(lambda row: row["adult"] and row["split"] == "train").pixels

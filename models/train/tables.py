@@ -6,7 +6,6 @@ NIH's own table is read as it is. Hannover has no split and gets one by patient;
 parts stand in one table. Pictures are linked, not copied, and everything stays in `.cache/`.
 """
 
-import argparse
 import csv
 from pathlib import Path
 
@@ -19,11 +18,7 @@ from teachers import TEACHERS, Teacher
 
 def main() -> None:
     """Reads arguments and writes the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the training data's folder")
-    parser.add_argument("--clearfilm", required=True, help="the clearfilm binary, for pixels and phantoms")
-    parser.add_argument("--cache", type=Path, default=Path(".cache/demo"))
-    parser.add_argument("--out", type=Path, default=Path(".cache/demo/tables"))
+    parser = images.arguments(__doc__, "tables")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     hannover(given)

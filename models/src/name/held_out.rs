@@ -177,19 +177,10 @@ fn detected(
     }
     (material.tell)(Event::Asks(asks.len()));
     let answers = material.judge.all(&asks, material.tell)?;
-    let empty = Beside { own: Vec::new(), others: vec![Vec::new(); rounds.len()] };
-    let mut beside = vec![empty; features.len()];
-    for (answer, (at, round, fires)) in answers.into_iter().zip(places) {
-        let judged = Judged { fires, said: said(answer) };
-        match round.checked_sub(1) {
-            None => beside[at].own.push(judged),
-            Some(other) => beside[at].others[other].push(judged),
-        }
-    }
-    for one in &mut beside {
-        one.others.retain(|other| !other.is_empty());
-    }
-    Ok(beside)
+    let judged = answers.into_iter().zip(places);
+    let judged = judged
+        .map(|(answer, (at, round, fires))| (at, round, Judged { fires, said: said(answer) }));
+    Ok(Beside::gathered(features.len(), rounds.len(), judged))
 }
 
 /// A yes or no, and its probability where the server gives one.

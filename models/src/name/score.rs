@@ -119,6 +119,28 @@ pub struct Beside {
 }
 
 impl Beside {
+    /// Judgements of so many features, each with its feature and its round: 0 by its own name, and
+    /// from 1 by the others'. Rounds in which a feature had no other name are left out.
+    #[must_use]
+    pub fn gathered(
+        features: usize,
+        rounds: usize,
+        judged: impl IntoIterator<Item = (usize, usize, Judged)>,
+    ) -> Vec<Self> {
+        let empty = Self { own: Vec::new(), others: vec![Vec::new(); rounds] };
+        let mut all = vec![empty; features];
+        for (at, round, judged) in judged {
+            match round.checked_sub(1) {
+                None => all[at].own.push(judged),
+                Some(other) => all[at].others[other].push(judged),
+            }
+        }
+        for one in &mut all {
+            one.others.retain(|other| !other.is_empty());
+        }
+        all
+    }
+
     /// The figure of its own name less the mean of the others', on images drawn so.
     fn lift(&self, figure: Figure, drawn: &[usize]) -> Option<f64> {
         let own = figure.of(&self.own, drawn)?;

@@ -266,18 +266,9 @@ fn beside(
         Some(client) => writing::judged(client, material, &pairs, tell)?,
         None => pairs.iter().map(|(d, row, fires)| overlap(material, d, *row, *fires)).collect(),
     };
-    let empty = Beside { own: Vec::new(), others: vec![Vec::new(); rounds.len()] };
-    let mut beside = vec![empty; features.len()];
-    for (judged, (at, round)) in answers.into_iter().zip(places) {
-        match round.checked_sub(1) {
-            None => beside[at].own.push(judged),
-            Some(other) => beside[at].others[other].push(judged),
-        }
-    }
-    for one in &mut beside {
-        one.others.retain(|other| !other.is_empty());
-    }
-    Ok(beside)
+    let judged = answers.into_iter().zip(places);
+    let judged = judged.map(|(judged, (at, round))| (at, round, judged));
+    Ok(Beside::gathered(features.len(), rounds.len(), judged))
 }
 
 fn overlap(material: &Material, description: &Description, row: usize, fires: bool) -> Judged {
