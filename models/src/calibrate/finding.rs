@@ -275,7 +275,8 @@ const DIGIT: f64 = 1e-4;
 
 /// Present where few without the finding lie, uncertain where few with it lie below.
 ///
-/// Where the two cross, what is not called absent is called present.
+/// Where both can be kept by one threshold, that is the one in the middle (log odds), and nothing is
+/// called uncertain.
 fn cuts(with: &[f64], without: &[f64], levels: &Levels) -> (Cut, Cut) {
     let negated: Vec<f64> = without.iter().map(|p| -p).collect();
     // Just above the probability that too many negatives reach.
@@ -284,8 +285,12 @@ fn cuts(with: &[f64], without: &[f64], levels: &Levels) -> (Cut, Cut) {
     let uncertain = conformal::threshold(with, levels.missed_max);
     let highest = without.iter().copied().fold(0.0, f64::max);
     let lowest = with.iter().copied().fold(1.0, f64::min);
-    let at_present = present.unwrap_or(above(highest)).min(1.0);
-    let at_uncertain = uncertain.unwrap_or(lowest).min(at_present);
+    let (mut at_present, mut at_uncertain) =
+        (present.unwrap_or(above(highest)).min(1.0), uncertain.unwrap_or(lowest));
+    if at_uncertain > at_present {
+        at_present = middle(at_present, at_uncertain);
+        at_uncertain = at_present;
+    }
     let cut = |probability: f64, promised: bool| Cut {
         probability,
         promised,
@@ -293,6 +298,16 @@ fn cuts(with: &[f64], without: &[f64], levels: &Levels) -> (Cut, Cut) {
         specificity: share(without, |p| p < probability),
     };
     (cut(at_present, present.is_some()), cut(at_uncertain, uncertain.is_some()))
+}
+
+/// Half way between two probabilities in log odds, as it is said.
+fn middle(low: f64, high: f64) -> f64 {
+    let odds = |p: f64| {
+        let p = p.clamp(DIGIT / 2.0, 1.0 - DIGIT / 2.0);
+        (p / (1.0 - p)).ln()
+    };
+    let z = f64::midpoint(odds(low), odds(high));
+    round_4(1.0 / (1.0 + (-z).exp())).clamp(low, high)
 }
 
 /// Level of every interval.
@@ -344,6 +359,8 @@ mod tests {
         assert!(!present.promised && !uncertain.promised);
         assert!((uncertain.probability - present.probability).abs() < 1e-12);
         assert_eq!((uncertain.sensitivity.hits, present.specificity.hits), (2, 3));
+        // Between 0.3001 and 0.8, at odds of the root of 0.3001 * 0.8 / (0.6999 * 0.2).
+        assert!((present.probability - 0.567).abs() < 1e-3, "{}", present.probability);
     }
 
     #[test]
