@@ -14,6 +14,7 @@ pub mod monosemantic;
 pub mod sparsity;
 pub mod logistic;
 pub mod probes;
+pub mod teach;
 pub mod pca;
 pub mod stable;
 pub mod absorb;

@@ -22,6 +22,9 @@ pub struct Probing {
     pub ridge: f64,
     /// The same for readouts of a whole embedding.
     pub ridge_dense: f64,
+    /// Where there are some, readouts of all values take the best of these instead, by
+    /// cross-fitting among the patients that they are fitted on.
+    pub ridges: Vec<f64>,
     /// A readout is fitted on at most so many images; drawn by the seed where there are more.
     pub images_max: usize,
     /// 0: fitted on the training split, measured on the test split. Otherwise all patients of both
@@ -37,6 +40,7 @@ impl Default for Probing {
             sizes: vec![1, 2, 5],
             ridge: 1.0,
             ridge_dense: 10.0,
+            ridges: Vec::new(),
             images_max: 10_000,
             folds: 0,
             seed: 0,
@@ -88,24 +92,6 @@ fn drawn(mut fit: Vec<usize>, how: &Probing) -> Vec<usize> {
 
 /// A readout's log odds for every image that a fold read; no number elsewhere.
 pub type Scores = Vec<f64>;
-
-/// What each fold teaches of a label by rows `[n, d]`; none where a fold has only one kind of image.
-#[must_use]
-pub fn fitted(
-    rows: &[f64],
-    d: usize,
-    label: &[Mark],
-    folds: &[Fold],
-    ridge: f64,
-) -> Option<Vec<Logistic>> {
-    let one = |fold: &Fold| {
-        let known = known(&fold.fit, label);
-        let picked: Vec<f64> =
-            known.iter().flat_map(|image| &rows[image * d..][..d]).copied().collect();
-        Logistic::fit(&picked, d, &positive(&known, label), ridge)
-    };
-    folds.iter().map(one).collect()
-}
 
 /// Reads rows `[n, d]` by what each fold taught.
 #[must_use]
@@ -191,11 +177,11 @@ fn most_different(
     (!all.is_empty()).then(|| all.into_iter().map(|(_, feature)| feature).collect())
 }
 
-fn known(images: &[usize], label: &[Mark]) -> Vec<usize> {
+pub(super) fn known(images: &[usize], label: &[Mark]) -> Vec<usize> {
     images.iter().copied().filter(|image| label[*image] != Mark::Unknown).collect()
 }
 
-fn positive(known: &[usize], label: &[Mark]) -> Vec<bool> {
+pub(super) fn positive(known: &[usize], label: &[Mark]) -> Vec<bool> {
     known.iter().map(|image| label[*image] == Mark::Positive).collect()
 }
 

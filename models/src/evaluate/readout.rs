@@ -7,7 +7,8 @@ use super::bootstrap::{Bootstrap, Draws, Estimate, Ranked};
 use super::images::Images;
 use super::labels::Mark;
 use super::logistic::Logistic;
-use super::probes::{Fold, Probing, Scores, fitted, folds, read, read_sparse};
+use super::probes::{Fold, Probing, Scores, folds, read, read_sparse};
+use super::teach::fitted;
 use crate::codes::Codes;
 use crate::measure::whole;
 
@@ -91,8 +92,11 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn teach(&self, rows: &[f64], d: usize, ridge: f64) -> Taught {
         let labels = 0..self.images.labels.names.len();
-        let one =
-            |label: usize| fitted(rows, d, &self.images.labels.column(label), &self.folds, ridge);
+        let (patients, how) = (&self.images.patients, (ridge, self.probing));
+        let one = |label: usize| {
+            let marks = self.images.labels.column(label);
+            fitted((rows, d), &marks, patients, &self.folds, how)
+        };
         Taught { d, labels: labels.into_par_iter().map(one).collect() }
     }
 

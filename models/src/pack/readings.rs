@@ -10,13 +10,8 @@ use crate::calibrate::rule::Fit;
 use crate::codes::Codes;
 use crate::evaluate::bootstrap::{Bootstrap, Estimate};
 use crate::evaluate::images::Images;
-use crate::evaluate::pca::Pca;
 use crate::evaluate::probes::Probing;
 use crate::evaluate::readout::{Reader, Readout};
-
-/// Principal components of the teachers that are read, label-free: more values than patients tell
-/// a regression nothing.
-const TEACHER_COMPONENTS: usize = 256;
 
 /// What a label is read from, as the card names it.
 pub const SHIPPED: &str = "dictionary";
@@ -106,13 +101,12 @@ pub fn tables(
 fn rows(reader: &Reader<'_>, sources: Sources<'_>, asked: &Readouts, fit: &Fit) -> Vec<Row> {
     let images = sources.images;
     let wide = |(values, d): (&[f32], usize)| (values.iter().map(|x| f64::from(*x)).collect(), d);
-    let teachers = reduced(sources.teachers);
     let dense = reader.probing().ridge_dense;
     let kinds: [(&str, Values, f64); 4] = [
         (DENSE, wide(sources.embeddings), dense),
         (ACQUISITION, images.metadata.clone(), reader.probing().ridge),
         (GREY, images.intensity.clone(), reader.probing().ridge),
-        (TEACHERS, wide((&teachers.0, teachers.1)), dense),
+        (TEACHERS, wide(sources.teachers), dense),
     ];
     let mut read: Vec<Readout> = Vec::new();
     for (from, (values, d), ridge) in &kinds {
@@ -170,12 +164,6 @@ fn against(
 ) -> Vec<(String, String, Option<Estimate>)> {
     let one = |(of, versus): (&str, &str)| (of.to_owned(), versus.to_owned(), figure(of, versus));
     AGAINST.map(one).into()
-}
-
-/// The leading components of rows `[n, d]`.
-fn reduced((rows, d): (&[f32], usize)) -> (Vec<f32>, usize) {
-    let count = TEACHER_COMPONENTS.min(d);
-    Pca::of(rows, d).map_or_else(|| (rows.to_vec(), d), |pca| (pca.project(rows, count), count))
 }
 
 /// The code of every image at the dictionary's level, from its tokens.
