@@ -27,10 +27,23 @@ pub struct Apart {
     pub still: f64,
     /// The largest move of any probability.
     pub most: f64,
-    /// By finding: its largest move, and images where the decision is another.
-    pub findings: Vec<(String, f64, usize)>,
+    /// Finding by finding.
+    pub findings: Vec<Moved>,
     /// Images where the decision on likeness is another.
     pub likeness: usize,
+}
+
+/// How far a finding's probability moves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moved {
+    /// Which finding.
+    pub id: String,
+    /// Share of images where it moves by no more than [`MOVED`].
+    pub still: f64,
+    /// Its largest move.
+    pub most: f64,
+    /// Images where the decision is another.
+    pub differ: usize,
 }
 
 /// Two passes of the same images in the same order, by two bundles that differ in one thing.
@@ -59,25 +72,30 @@ pub fn apart(
         ood::judge(&p.tokens, &p.embedding, &p.code, &bundle.sae, &bundle.ood).decision
     };
     let findings = one.rules.findings.iter().enumerate().map(|(at, rule)| {
-        let most = both.iter().map(|image| move_of(&image[at])).fold(0.0, f64::max);
-        let differ = both.iter().filter(|image| image[at].0.1 != image[at].1.1).count();
-        (rule.id.clone(), round_4(most), differ)
+        let moves = || both.iter().map(|image| move_of(&image[at]));
+        Moved {
+            id: rule.id.clone(),
+            still: share(moves().filter(|by| *by <= MOVED).count(), both.len()),
+            most: round_4(moves().fold(0.0, f64::max)),
+            differ: both.iter().filter(|image| image[at].0.1 != image[at].1.1).count(),
+        }
     });
     Apart {
         name: name.to_owned(),
         images: passed.len(),
         cosine: three(raw),
         centred: three(centred),
-        still: round_4(
-            whole(both.iter().filter(|image| worst(image) <= MOVED).count())
-                / whole(both.len().max(1)),
-        ),
+        still: share(both.iter().filter(|image| worst(image) <= MOVED).count(), both.len()),
         most: round_4(both.iter().map(worst).fold(0.0, f64::max)),
         findings: findings.collect(),
         likeness: (passed.iter().zip(others))
             .filter(|(a, b)| likeness(one, a) != likeness(other, b))
             .count(),
     }
+}
+
+fn share(some: usize, all: usize) -> f64 {
+    round_4(whole(some) / whole(all.max(1)))
 }
 
 fn mean(passed: &[&Passed]) -> Vec<f64> {

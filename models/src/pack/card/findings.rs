@@ -139,15 +139,20 @@ pub(super) fn readouts(measured: &Measured) -> String {
             let (_, value) = row.from.iter().find(|(from, _)| from == SHIPPED)?;
             value.map(with_interval)
         };
-        let figure = |path: &str| run.pointer(path).map_or("unknown".into(), ToString::to_string);
+        let latents = run.pointer("/recipe/latents").map_or("unknown".into(), ToString::to_string);
+        let fvu = run.pointer("/held_out/fvu").and_then(serde_json::Value::as_f64);
         text += &format!(
-            "Another dictionary was trained and does not ship: {name} ({} latents, held-out FVU {}). Its mean: {}.\n\n",
-            figure("/recipe/latents"),
-            figure("/held_out/fvu"),
+            "Another dictionary was trained and does not ship: {name} ({} latents, held-out FVU {}). Its {}: {}.\n\n",
+            latents,
+            fvu.map_or("unknown".into(), |fvu| format!("{fvu:.4}")),
+            tables
+                .first()
+                .and_then(|table| table.rows.last())
+                .map_or("mean", |row| row.label.as_str()),
             tables.first().and_then(mean).unwrap_or("none".into())
         );
     }
-    text + "*dictionary*: the rule of a finding, at most twelve features with weights of 0 or more. *embedding*: logistic regression on all its values. *acquisition*: position, spacing, sex, age, size and follow-up number. *grey values*: eight statistics of the picture. *teachers*: 256 principal components of the two ImageNet networks that taught the encoder.\nFindings other than pneumonia are read among abnormal images; pneumonia among images that were matched for how they were taken.\n"
+    text + "*dictionary*: the rule of a finding, at most twelve features with weights of 0 or more. *embedding*: all its values. *acquisition*: position, spacing, sex, age, size and follow-up number. *grey values*: eight statistics of the picture. *teachers*: the pooled features of the two ImageNet networks that taught the encoder. All but the rule are logistic regressions whose ridge is chosen by cross-fitting among the patients that they are fitted on.\nFindings other than pneumonia are read among abnormal images; pneumonia among images that were matched for how they were taken.\n"
 }
 
 fn aurocs(table_of: &Table) -> String {
@@ -207,30 +212,35 @@ pub(super) fn names(bundle: &Bundle, measured: &Measured) -> String {
             ]
         }),
     );
-    text.push('\n');
-    text += &table(
-        &[
-            "feature",
-            "goes with",
-            "AUROC on other patients",
-            "lift over features that fire as often",
-            "chance",
-            "kept",
-        ],
-        measured.names.iter().flat_map(|(name, found)| {
-            found.found.iter().map(move |association| {
-                vec![
-                    association.latent.to_string(),
-                    format!("{} ({name})", association.label),
-                    with_interval(association.auroc),
-                    difference(association.lift),
-                    format!("{:.4}", association.naming.1),
-                    if association.kept { "yes" } else { "no" }.to_owned(),
-                ]
-            })
-        }),
-    );
-    text
+    text + "\n*Kept* is a name whose lift over features that fire as often lies above 0 at the lower end on the patients that did not name it; each stands at the end of this card.\n"
+}
+
+/// Every name that was given, kept or not.
+pub(super) fn all_names(measured: &Measured) -> String {
+    let head = [
+        "feature",
+        "goes with",
+        "AUROC on other patients",
+        "lift over features that fire as often",
+        "chance",
+        "kept",
+    ];
+    let rows = measured.names.iter().flat_map(|(name, found)| {
+        found.found.iter().map(move |association| {
+            vec![
+                association.latent.to_string(),
+                format!("{} ({name})", association.label),
+                with_interval(association.auroc),
+                difference(association.lift),
+                format!("{:.4}", association.naming.1),
+                if association.kept { "yes" } else { "no" }.to_owned(),
+            ]
+        })
+    });
+    format!(
+        "## Appendix: every name\n\n*chance*: that any feature of the collection would be named so by labels of other patients.\n\n{}",
+        table(&head, rows)
+    )
 }
 
 /// How strange images are told.
@@ -249,7 +259,7 @@ pub(super) fn strange(measured: &Measured) -> String {
         ]
     });
     format!(
-        "## Out of distribution\n\nFitted on {} usual images ({} principal components of the embedding, {} of its variance, and the share of an image that the dictionary leaves over); out above {:.4}, borderline above {:.4}, both from {} usual images that it was not fitted on. Nothing was fitted to the strange sets below them. *matched*: grey values brought to the distribution of adult radiographs. The last two columns are each question alone at as many false alarms.\n\n{}",
+        "## Out of distribution\n\nFitted on {} usual images ({} principal components of the pooled tokens, {} of their variance, and the share of an image that the dictionary leaves over); out above {:.4}, borderline above {:.4}, both from {} usual images that it was not fitted on. Nothing was fitted to the strange sets below them. *matched*: grey values brought to the distribution of adult radiographs. The last two columns are each question alone at as many false alarms.\n\n{}",
         ood.images[0],
         ood.components,
         percent(ood.variance),

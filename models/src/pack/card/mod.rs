@@ -24,6 +24,7 @@ pub fn text(bundle: &Bundle, measured: &Measured) -> String {
         made::engines(measured),
         made::golden(bundle, measured),
         tail(measured),
+        findings::all_names(measured),
     ];
     parts.join("\n")
 }
