@@ -1,18 +1,20 @@
 //! The verb `dictionary`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
+use clearfilm::bundle::Sae;
 use clearfilm_models::dictionary::foreign::{self, find_threshold};
 use clearfilm_models::dictionary::outward::{Library, files};
 use clearfilm_models::dictionary::read;
 use clearfilm_models::export;
 use clearfilm_models::files::put;
+use clearfilm_models::pack::compensate::Together;
 use clearfilm_models::pack::int8;
-use clearfilm_models::samples::Samples;
+use clearfilm_models::samples::{Part, Samples};
 
 /// Bring dictionaries from other libraries, and to them.
 #[derive(Debug, Subcommand)]
@@ -35,9 +37,21 @@ pub(crate) enum Dictionary {
         out: PathBuf,
     },
     /// Write a dictionary with int8 weights, one scale a row: what a bundle ships and is calibrated on.
+    ///
+    /// With usual vectors the encoder is rounded so that its activations stay, otherwise each weight
+    /// to the nearest number.
     Quantise {
         /// sae.safetensors of a run.
         file: PathBuf,
+        /// Embeddings folder of usual images.
+        #[arg(short, long, value_name = "DIR")]
+        samples: Option<PathBuf>,
+        /// The tensor of its vectors.
+        #[arg(long, value_name = "NAME", default_value = "tokens")]
+        tensor: String,
+        /// Only this split of them.
+        #[arg(long, value_name = "NAME")]
+        split: Option<String>,
         /// File to write.
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
@@ -72,6 +86,17 @@ pub(crate) enum Name {
     Medsae,
 }
 
+/// How the values of a folder's vectors go together.
+fn together(folder: &Path, tensor: &str, part: &Part, sae: &Sae) -> anyhow::Result<Together> {
+    let samples = Samples::read_folder(folder, tensor, part)?;
+    let d = sae.b_dec.len();
+    if samples.d != d {
+        bail!("{}: expected vectors of {d} values, found {}", folder.display(), samples.d);
+    }
+    let found = Together::of(&samples.values, d);
+    found.with_context(|| format!("{}: expected vectors that differ, found none", folder.display()))
+}
+
 impl Dictionary {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
@@ -90,9 +115,12 @@ impl Dictionary {
                 let (latents, d) = (found.sae.b_enc.len(), found.sae.b_dec.len());
                 anstream::println!("{}: {latents} latents over {d} values", found.library);
             }
-            Self::Quantise { file, out } => {
+            Self::Quantise { file, samples, tensor, split, out } => {
                 let sae = read(file)?;
-                put(out, &int8::file(&int8::quantised(&sae, sae.level))?)?;
+                let part = Part { split: split.clone(), views: Some(1) };
+                let usual = samples.as_ref().map(|folder| together(folder, tensor, &part, &sae));
+                let small = int8::quantised(&sae, sae.level, usual.transpose()?.as_ref());
+                put(out, &int8::file(&small)?)?;
                 anstream::println!("{} latents in int8 in {}", sae.b_enc.len(), out.display());
             }
             Self::Export { file, library, k, out } => {

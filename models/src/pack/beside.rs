@@ -54,7 +54,7 @@ pub(super) fn readouts(
     let mut instead = Vec::new();
     for other in &plan.instead {
         let sae = dictionary::read(&other.dictionary.join("sae.safetensors"))?;
-        let with = Bundle { sae: int8::quantised(&sae, other.level), ..encoder.alone() };
+        let with = Bundle { sae: int8::quantised(&sae, other.level, None), ..encoder.alone() };
         let run = json(&other.dictionary.join("run.json"))?;
         instead.push((other.name.clone(), run, tables(&with)));
     }

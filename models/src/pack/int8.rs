@@ -4,17 +4,30 @@ use clearfilm::bundle::{Level, Sae, Weights};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 
-/// Largest int8 number that is used: symmetric, so that 0 stays 0.
-const MOST: f32 = 127.0;
+use super::compensate::Together;
 
-/// A dictionary with int8 weights at a level.
+/// Largest int8 number that is used: symmetric, so that 0 stays 0.
+pub(super) const MOST: f32 = 127.0;
+
+/// A dictionary with int8 weights at a level. Where it is known how the values of usual vectors go
+/// together, its encoder is rounded so that activations stay; otherwise, and its decoder, to the
+/// nearest.
 #[must_use]
-pub fn quantised(sae: &Sae, level: Level) -> Sae {
-    let d = sae.b_dec.len();
+pub fn quantised(sae: &Sae, level: Level, usual: Option<&Together>) -> Sae {
+    let (count, d) = (sae.b_enc.len(), sae.b_dec.len());
+    let encoder = |together: &Together| {
+        let (mut values, mut scale) = (Vec::with_capacity(count * d), Vec::with_capacity(count));
+        for at in 0..count {
+            let (row, step) = together.rounded(&sae.w_enc.row(at));
+            values.extend(row);
+            scale.push(step);
+        }
+        Weights::Int8 { columns: d, values, scale }
+    };
     Sae {
         level,
-        w_enc: rows(&sae.w_enc, sae.b_enc.len(), d),
-        w_dec: rows(&sae.w_dec, sae.b_enc.len(), d),
+        w_enc: usual.map_or_else(|| rows(&sae.w_enc, count, d), encoder),
+        w_dec: rows(&sae.w_dec, count, d),
         ..sae.clone()
     }
 }
@@ -78,7 +91,7 @@ mod tests {
             b_dec: vec![0.0; 3],
             threshold: vec![0.5; 2],
         };
-        let small = quantised(&sae, Level::Tokens);
+        let small = quantised(&sae, Level::Tokens, None);
         for row in 0..2 {
             for (w, q) in sae.w_dec.row(row).iter().zip(small.w_dec.row(row).iter()) {
                 let most = sae.w_dec.row(row).iter().fold(0.0_f32, |m, w| m.max(w.abs()));

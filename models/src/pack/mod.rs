@@ -4,6 +4,7 @@
 //! gives, verifying makes it again and says by name what a bundle holds that does not follow.
 
 pub mod plan;
+pub mod compensate;
 pub mod int8;
 pub mod through;
 pub mod strange;
