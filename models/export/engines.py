@@ -48,11 +48,11 @@ def manifest(spec: dict, shape: list[int], head: dict, d_sae: int, precision: st
     return "\n".join(words) + "\n"
 
 
-def ood(e: np.ndarray) -> dict[str, np.ndarray]:
-    """Any model of the embeddings: a bundle must have one, and here nothing is asked of it."""
-    _, spread, basis = np.linalg.svd(e - e.mean(0), full_matrices=False)
-    std = (spread[:OOD_COMPONENTS] / np.sqrt(len(e))).clip(1e-6)
-    found = {"mean": e.mean(0), "components": basis[:OOD_COMPONENTS], "std": std, "residual_std": np.ones(1)}
+def ood(pooled: np.ndarray, e: np.ndarray) -> dict[str, np.ndarray]:
+    """Any model of the images: a bundle must have one, and here nothing is asked of it."""
+    _, spread, basis = np.linalg.svd(pooled - pooled.mean(0), full_matrices=False)
+    std = (spread[:OOD_COMPONENTS] / np.sqrt(len(pooled))).clip(1e-6)
+    found = {"mean": pooled.mean(0), "components": basis[:OOD_COMPONENTS], "std": std, "residual_std": np.ones(1)}
     found |= {"centre": e.mean(0), "edge": np.ones(2)}
     return {k: v.astype(np.float32) for k, v in found.items()}
 
@@ -66,13 +66,14 @@ def bundle(given, folder: Path) -> None:
     pixels = radiographs.fitted(given.clearfilm, given.measure, spec["fit"], spec["height"], given.cache)[:GOLDEN]
     paired = any(n.op_type == "QuantizeLinear" for n in model.graph.node)
     runs = qdq.unsigned(model) if paired else model
-    e = nearness.embedding(ranges.tokens(runs, radiographs.values(pixels, spec["mean"], spec["std"])), **head)
+    tokens = ranges.tokens(runs, radiographs.values(pixels, spec["mean"], spec["std"]))
+    e = nearness.embedding(tokens, **head)
     acts = e @ sae["w_enc"].T + sae["b_enc"]
     code = np.where(acts > sae["threshold"], acts, 0).astype(np.float32)
     (folder / "encoder.onnx").write_bytes((given.folder / given.file).read_bytes())
     tensors(folder / "head.safetensors", head)
     tensors(folder / "sae.safetensors", sae)
-    tensors(folder / "ood.safetensors", ood(e))
+    tensors(folder / "ood.safetensors", ood(tokens.mean(1), e))
     tensors(folder / "golden/golden.safetensors", {"inputs": pixels, "embedding": e, "code": code})
     words(folder / "findings.json", {"format": 1, "findings": [], "not_assessed": ["everything"]})
     words(folder / "features.json", {"format": 1, "named_by": "nobody", "features": []})

@@ -147,8 +147,8 @@ impl Encoder {
                 threshold: Vec::new(),
             },
             ood: OodModel {
-                mean: vec![0.0; d_model],
-                components: empty(d_model),
+                mean: vec![0.0; self.spec.encoder.d_token],
+                components: empty(self.spec.encoder.d_token),
                 std: Vec::new(),
                 residual_std: 1.0,
                 centre: vec![0.0; d_model],

@@ -3,15 +3,16 @@
 //! Two questions, each over what usual images are at the edge of (`edge`, a percentile of usual
 //! images that the model was not fitted on), and the larger counts:
 //!
-//! - how far the embedding lies from the mean, in standard deviations, root mean square over the
-//!   leading principal components and once more for all the rest together:
-//!   `distance^2 = (sum_r ((c_r . (e - m)) / s_r)^2 + (||rest|| / s_rest)^2) / (r + 1)`
+//! - how far the pooled tokens `t` lie from the mean, in standard deviations, root mean square over
+//!   the leading principal components and once more for all the rest together:
+//!   `distance^2 = (sum_r ((c_r . (t - m)) / s_r)^2 + (||rest|| / s_rest)^2) / (r + 1)`.
+//!   The embedding would do worse: its unit length hides how much of anything the encoder saw.
 //! - what share of the image the dictionary leaves over, as a root, where the variance is taken
 //!   from the mean of training images: `sqrt(sum ||x - x_hat||^2 / sum ||x - centre||^2)` over all
 //!   that the SAE reads of the image.
 //!
 //! The first knows pictures of other things, the second what is made of familiar parts in an
-//! unfamiliar way: an image upside down has an everyday embedding.
+//! unfamiliar way: an image upside down is made of everyday parts.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,7 @@ pub struct Ood {
 /// The two questions of an image, before they are brought together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Strangeness {
-    /// Of the embedding, about 1 for a typical image.
+    /// Of the pooled tokens, about 1 for a typical image.
     pub distance: f32,
     /// Root of the share that the dictionary leaves over; about 1 where it explains nothing.
     pub unexplained: f32,
@@ -67,7 +68,7 @@ impl Strangeness {
             tokens.iter().zip(&code.tokens).collect()
         };
         Self {
-            distance: distance(embedding, model),
+            distance: distance(&tokens.pooled(), model),
             unexplained: unexplained(&read, sae, &model.centre),
         }
     }
@@ -79,9 +80,9 @@ impl Strangeness {
     }
 }
 
-/// How far an embedding lies from the mean, in standard deviations.
-fn distance(embedding: &Embedding, model: &OodModel) -> f32 {
-    let centred: Vec<f32> = embedding.values.iter().zip(&model.mean).map(|(e, m)| e - m).collect();
+/// How far pooled tokens lie from the mean, in standard deviations.
+fn distance(pooled: &[f32], model: &OodModel) -> f32 {
+    let centred: Vec<f32> = pooled.iter().zip(&model.mean).map(|(t, m)| t - m).collect();
     let mut inside = 0.0_f32;
     let mut sum = 0.0_f32;
     for (row, std) in model.std.iter().enumerate() {
@@ -169,14 +170,14 @@ mod tests {
     #[test]
     fn the_distance_counts_standard_deviations() {
         // One component 2 deviations away, the rest 1: sqrt((4 + 1) / 2).
-        let found = strange(Level::Embedding, [2.0, 2.0], &[]).distance;
+        let found = strange(Level::Embedding, [0.0, 0.0], &[2.0, 2.0]).distance;
         assert!((found - 2.5_f32.sqrt()).abs() < 1e-6, "{found}");
     }
 
     #[test]
     fn what_the_dictionary_leaves_over_is_a_share_of_all_that_it_read() {
         // (3, 4): the latent explains 3.
-        let found = strange(Level::Embedding, [3.0, 4.0], &[]).unexplained;
+        let found = strange(Level::Embedding, [3.0, 4.0], &[1.0, 0.0]).unexplained;
         assert!((found - 0.8).abs() < 1e-6, "{found}");
         // Two tokens, 9 + 16 of 9 + 16 + 25: the second has no part along the latent.
         let found = strange(Level::Tokens, [1.0, 0.0], &[3.0, 4.0, 0.0, 5.0]).unexplained;
@@ -187,7 +188,7 @@ mod tests {
     fn the_larger_question_counts_and_the_mean_is_in() {
         let judged = |values: [f32; 2]| {
             let embedding = Embedding { values: values.to_vec(), norm: 1.0 };
-            let tokens = Tokens { n_tokens: 0, d_token: 2, values: Vec::new() };
+            let tokens = Tokens { n_tokens: 1, d_token: 2, values: values.to_vec() };
             let sae = sae(Level::Embedding);
             let code = sparse::encode(&sae, &tokens, &embedding);
             judge(&tokens, &embedding, &code, &sae, &model())

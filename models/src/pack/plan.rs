@@ -114,7 +114,7 @@ pub struct Named {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Strange {
-    /// Principal components of the embedding.
+    /// Principal components of the pooled tokens.
     pub components: usize,
     /// Share of usual held-out images that may be called strange: the threshold's, and the
     /// borderline's.

@@ -115,9 +115,9 @@ pub struct Sae {
 /// that the dictionary leaves over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OodModel {
-    /// `[d_model]`.
+    /// `[d_token]`, of the pooled tokens.
     pub mean: Vec<f32>,
-    /// `[components, d_model]`, orthonormal rows.
+    /// `[components, d_token]`, orthonormal rows.
     pub components: Matrix,
     /// `[components]`, > 0.
     pub std: Vec<f32>,
@@ -277,9 +277,9 @@ fn weights_of(
 
 fn ood(manifest: &Manifest, bytes: &[u8]) -> Result<OodModel, BundleError> {
     let mut file = TensorFile::open(OOD, bytes)?;
-    let (d_model, components) = (manifest.head.d_model, manifest.ood.components);
-    let mean = file.f32("mean", &[d_model])?;
-    let matrix = file.matrix("components", components, d_model)?;
+    let (d_token, components) = (manifest.encoder.d_token, manifest.ood.components);
+    let mean = file.f32("mean", &[d_token])?;
+    let matrix = file.matrix("components", components, d_token)?;
     let std = file.f32("std", &[components])?;
     let residual_std = file.f32("residual_std", &[1])?[0];
     let centre = file.f32("centre", &[manifest.d_in()])?;

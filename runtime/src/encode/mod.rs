@@ -41,6 +41,18 @@ impl Tokens {
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact(self.d_token)
     }
+
+    /// Mean over the tokens `[d_token]`, summed in their order: what the head projects.
+    #[must_use]
+    pub fn pooled(&self) -> Vec<f32> {
+        let mut sum = vec![0.0_f32; self.d_token];
+        for token in self.iter() {
+            sum.iter_mut().zip(token).for_each(|(s, t)| *s += t);
+        }
+        let n = count(self.n_tokens);
+        sum.iter_mut().for_each(|s| *s /= n);
+        sum
+    }
 }
 
 /// What the encoder and the head say of an image.
@@ -174,7 +186,7 @@ pub fn start(
 /// Pools and projects: `u = W mean(tokens) (+ b)`, `e = u / ||u||` where the bundle normalises.
 #[must_use]
 pub fn embed(tokens: &Tokens, head: &Head) -> Embedding {
-    let mean = mean_token(tokens);
+    let mean = tokens.pooled();
     let mut values: Vec<f32> =
         (0..head.weight.rows).map(|row| dot(head.weight.row(row), &mean)).collect();
     if let Some(bias) = &head.bias {
@@ -185,17 +197,6 @@ pub fn embed(tokens: &Tokens, head: &Head) -> Embedding {
     let norm = if norm > 0.0 { norm } else { 1.0 };
     values.iter_mut().for_each(|value| *value /= norm);
     Embedding { values, norm }
-}
-
-/// Mean over the tokens, summed in their order.
-fn mean_token(tokens: &Tokens) -> Vec<f32> {
-    let mut sum = vec![0.0_f32; tokens.d_token];
-    for token in tokens.iter() {
-        sum.iter_mut().zip(token).for_each(|(s, t)| *s += t);
-    }
-    let n = count(tokens.n_tokens);
-    sum.iter_mut().for_each(|s| *s /= n);
-    sum
 }
 
 /// A small count as fp32.
