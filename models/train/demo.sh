@@ -5,7 +5,7 @@
 #   models/train/demo.sh --afresh [DATA]   trains anew first
 #
 # Trained weights are kept in models/sources/demo, because no two machines train the same bits; where
-# they are, a run takes about twenty minutes on two cores, and with --afresh about an hour and a half.
+# they are, a run takes six minutes on two cores, and with --afresh half an hour more, beside the build.
 # Whatever is done is left alone, so that the script may be cut off at any point and called again
 # (without --afresh, which forgets); what it needs lies in .cache/demo, which git ignores.
 # docs/making-a-bundle.md says what happens.
