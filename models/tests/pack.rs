@@ -32,8 +32,13 @@ struct Workshop {
 }
 
 impl Workshop {
-    fn new(library: PathBuf) -> Self {
-        let shop = Self { folder: tempfile::tempdir().expect("a folder"), library };
+    /// None, loudly, where there is no ONNX Runtime.
+    fn new() -> Option<Self> {
+        let Some(library) = std::env::var_os("CLEARFILM_TEST_ORT") else {
+            eprintln!("!! SKIPPED: ONNX Runtime: CLEARFILM_TEST_ORT does not name its library");
+            return None;
+        };
+        let shop = Self { folder: tempfile::tempdir().expect("a folder"), library: library.into() };
         shop.encoder();
         shop.dictionary();
         shop.pictures("phantoms", |seed, variant| Phantom {
@@ -50,7 +55,7 @@ impl Workshop {
         fs::write(shop.at("plan.toml"), PLAN).expect("written");
         let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/train/templates.json");
         fs::copy(templates, shop.at("templates.json")).expect("copied");
-        shop
+        Some(shop)
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -267,11 +272,7 @@ fn nudge(files: &mut BTreeMap<String, Vec<u8>>, name: &str, tensor: &str) {
 
 #[test]
 fn what_is_altered_in_a_bundle_is_named_whatever_hashes_it_has() {
-    let Some(library) = std::env::var_os("CLEARFILM_TEST_ORT") else {
-        eprintln!("!! SKIPPED: ONNX Runtime: CLEARFILM_TEST_ORT does not name its library");
-        return;
-    };
-    let shop = Workshop::new(library.into());
+    let Some(shop) = Workshop::new() else { return };
     shop.pack("plan.toml", "bundle");
     let bundle = Bundle::from_folder(&shop.at("bundle"), u64::MAX).expect("a bundle");
     let rule = bundle.rules.findings.first();
@@ -319,11 +320,7 @@ fn what_is_altered_in_a_bundle_is_named_whatever_hashes_it_has() {
 
 #[test]
 fn labels_of_others_name_nothing_and_ship_nothing() {
-    let Some(library) = std::env::var_os("CLEARFILM_TEST_ORT") else {
-        eprintln!("!! SKIPPED: ONNX Runtime: CLEARFILM_TEST_ORT does not name its library");
-        return;
-    };
-    let shop = Workshop::new(library.into());
+    let Some(shop) = Workshop::new() else { return };
     let shuffled =
         PLAN.replace("metadata = [\"position\"] }", "metadata = [\"position\"], shuffle = 1 }");
     assert_ne!(shuffled, PLAN);
