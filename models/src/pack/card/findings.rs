@@ -168,17 +168,17 @@ fn aurocs(table_of: &Table) -> String {
     format!("### AUROC, {}\n\n{}\n", table_of.how, table(&names, rows))
 }
 
+/// What is read from what, less what simpler things give, label by label and in the mean.
 fn differences(table_of: &Table) -> String {
-    let Some(mean) = table_of.rows.last() else { return String::new() };
-    let shown = |of: &str, versus: &str| {
-        let found = mean.against.iter().find(|(a, b, _)| a == of && b == versus);
-        found.and_then(|(.., by)| *by).map_or("none".into(), difference)
-    };
-    let rows = mean
-        .against
-        .iter()
-        .map(|(of, versus, _)| vec![format!("{of} less {versus}"), shown(of, versus)]);
-    format!("Paired differences of the {}:\n\n{}\n", mean.label, table(&["", "AUROC"], rows))
+    let first = table_of.rows.first();
+    let pairs = first.iter().flat_map(|row| row.against.iter().map(|(a, b, _)| (a, b)));
+    let names: Vec<String> = pairs.map(|(of, versus)| format!("{of} less {versus}")).collect();
+    let head: Vec<&str> = ["label"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let rows = table_of.rows.iter().map(|row| {
+        let by = row.against.iter().map(|(.., by)| by.map_or("none".into(), difference));
+        [row.label.clone()].into_iter().chain(by).collect()
+    });
+    format!("Paired differences of AUROC:\n\n{}\n", table(&head, rows))
 }
 
 /// How many features have a name, and what it is worth.
