@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check and test of the workspace, and first installs what they need beside Rust:
 # real peers from Debian's packages (as root; otherwise it says what is missing), and ONNX
-# Runtime from PyPI into .cache/venv.
+# Runtime from PyPI into .cache/venv and .cache/wheels.
 #
 #   tests/run.sh            everything
 #   tests/run.sh NAME...    the same, but only tests whose names hold NAME
@@ -58,8 +58,29 @@ install_python() {
         printf 'tests/run.sh: expected libonnxruntime.so.* under %s, found none\n' "$venv" >&2
         exit 1
     fi
+    CLEARFILM_TEST_ORT_OLD="$(library onnxruntime==1.23.2)"
     CLEARFILM_TEST_PYTHON="$PWD/$venv/bin/python"
-    export CLEARFILM_TEST_ORT CLEARFILM_TEST_PYTHON
+    export CLEARFILM_TEST_ORT CLEARFILM_TEST_ORT_OLD CLEARFILM_TEST_PYTHON
+    # The wheel for GPUs is for this processor only; the tests say so where it is not.
+    if [ "$(uname -m)" = x86_64 ]; then
+        CLEARFILM_TEST_ORT_GPU="$(library onnxruntime-gpu==1.31.1)"
+        export CLEARFILM_TEST_ORT_GPU
+    fi
+}
+
+# The library of another wheel of ONNX Runtime, unpacked beside the environment.
+library() {
+    local folder=".cache/wheels/$1"
+    if [ ! -e "$folder/made" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        .cache/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$1" >&2
+        # Not pip install: it would want the wheel's other files too.
+        python3 -m zipfile -e "$folder"/*.whl "$folder"
+        rm "$folder"/*.whl
+        touch "$folder/made"
+    fi
+    find "$PWD/$folder" -name 'libonnxruntime.so.*' -print -quit
 }
 
 check_scripts() {

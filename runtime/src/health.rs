@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use chrono::TimeDelta;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::alarm::{AlarmKind, Alarms};
+use crate::board::Board;
 use crate::clock::{Clock, rfc3339};
 use crate::config::Config;
 use crate::ingest::Refused;
@@ -24,6 +26,10 @@ const OUTBOX_ALARM_TENTHS: usize = 8;
 
 /// How long before a certificate's end an operator is told: an authority of a hospital may take weeks.
 const CERTIFICATE_NOTICE: TimeDelta = TimeDelta::days(30);
+
+/// Looks in a row (one each two seconds) at a board that is throttled, or is not, before an operator
+/// is told: half a minute, so that one warm reading is no alarm.
+const THROTTLED_LOOKS: u32 = 15;
 
 /// Watches disk, inbox, outbox, loops and alarms.
 pub struct Health {
@@ -41,6 +47,8 @@ pub struct Health {
     pub pulses: Pulses,
     /// The process began.
     pub started: Instant,
+    /// Looks at a throttled board, less those at one that was not: 0 to [`THROTTLED_LOOKS`].
+    pub throttled: AtomicU32,
 }
 
 /// One thing that was looked at.
@@ -117,6 +125,7 @@ impl Health {
             "outbox": {"depth": levels.outbox_depth, "oldest_s": levels.outbox_oldest_s},
             "disk_free_bytes": levels.free_bytes,
             "readings": levels.records,
+            "board": Board::read(Path::new("/")),
         })
     }
 
@@ -126,6 +135,7 @@ impl Health {
         let now = self.clock.now();
         let oldest = self.store.oldest_message().ok().flatten();
         let oldest_s = oldest.map_or(0, |time| (now - time).num_seconds().max(0));
+        let board = Board::read(Path::new("/"));
         Levels {
             outbox_depth: self.store.outbox_rows(),
             outbox_oldest_s: u64::try_from(oldest_s).unwrap_or(0),
@@ -135,6 +145,9 @@ impl Health {
             sequence: self.store.last_sequence(),
             selftest: engine.is_none(),
             alarms: self.alarms.raised().into_keys().map(AlarmKind::name).collect(),
+            temperature_c: board.temperature_c.into_iter().collect(),
+            throttled: !board.throttled.is_empty(),
+            power_mode: board.power_mode,
         }
     }
 
@@ -159,6 +172,28 @@ impl Health {
         self.alarms.set(AlarmKind::Outbox, full);
         self.alarms.set(AlarmKind::Selftest, engine.map(str::to_owned));
         self.alarms.set(AlarmKind::Certificate, self.certificates());
+        self.look_at(&Board::read(Path::new("/")));
+    }
+
+    /// A board that stays throttled reads more slowly than it was measured to.
+    fn look_at(&self, board: &Board) {
+        let before = self.throttled.load(Ordering::Relaxed);
+        let looks = if board.throttled.is_empty() {
+            before.saturating_sub(1)
+        } else {
+            (before + 1).min(THROTTLED_LOOKS)
+        };
+        self.throttled.store(looks, Ordering::Relaxed);
+        if looks == THROTTLED_LOOKS {
+            let text = format!(
+                "expected a board at full speed, found it slowed down: {}, hottest zone {:.0} C",
+                board.throttled.join(", "),
+                board.hottest_c().unwrap_or(f64::NAN)
+            );
+            self.alarms.set(AlarmKind::GpuThrottle, Some(text));
+        } else if looks == 0 {
+            self.alarms.set(AlarmKind::GpuThrottle, None);
+        }
     }
 
     /// What is wrong with this unit's own certificates, or soon will be.

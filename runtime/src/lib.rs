@@ -11,6 +11,7 @@ pub mod pulse;
 pub mod metrics;
 pub mod config;
 pub mod device;
+pub mod board;
 pub mod tls;
 pub mod bundle;
 pub mod phantom;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clearfilm::bundle::{Bundle, GOLDEN, Level, MANIFEST, Sae, dot, embedded_demo};
+use clearfilm::bundle::{Bundle, Files, GOLDEN, Level, MANIFEST, Sae, dot, embedded_demo};
 use clearfilm::config::{self, BundleChoice, Config, EngineChoice};
-use clearfilm::decode::{Frame, decode, decode_file};
+use clearfilm::decode::{Frame, Program, decode, decode_file};
 use clearfilm::encode::{self, Encoder, embed};
 use clearfilm::evidence::{self, Encoded};
 use clearfilm::findings::score;
@@ -12,10 +12,10 @@ use clearfilm::id::Digest;
 use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
 use clearfilm::preprocess;
 use clearfilm::reading::read;
-use clearfilm::selftest;
+use clearfilm::selftest::{self, probe::Prober};
 use clearfilm::sparse;
 
-use crate::peers::{files_in, radiographs};
+use crate::peers::{binary, files_in, radiographs, temporary};
 
 /// A probability that moves by more than this follows from what was changed.
 const MOVED: f64 = 0.02;
@@ -127,7 +127,7 @@ fn every_engine_passes_the_golden_set_and_the_same_image_gives_the_same_bytes() 
 
 /// The demo bundle with its first two golden inputs changed for each other and every hash made to
 /// fit again.
-fn with_swapped_golden_inputs() -> Bundle {
+fn with_swapped_golden_inputs() -> Files {
     let mut files = embedded_demo();
     let mut golden = files[GOLDEN].to_vec();
     let header = usize::try_from(u64::from_le_bytes(golden[..8].try_into().expect("8 bytes")))
@@ -145,12 +145,19 @@ fn with_swapped_golden_inputs() -> Bundle {
     assert!(manifest.contains(&old), "the golden file is listed");
     files.insert(MANIFEST.into(), manifest.replace(&old, &new).into_bytes().into());
     files.insert(GOLDEN.into(), golden.into());
-    Bundle::from_files(files).expect("every hash fits")
+    files
 }
 
 #[test]
 fn a_golden_mismatch_behind_right_hashes_is_refused_by_name() {
-    let bundle = with_swapped_golden_inputs();
+    let files = with_swapped_golden_inputs();
+    let folder = temporary();
+    for (name, bytes) in &files {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(file, bytes).expect("written");
+    }
+    let bundle = Bundle::from_files(files).expect("every hash fits");
     for (name, mut encoder) in engines(&bundle) {
         let error = selftest::check(&bundle, encoder.as_mut()).expect_err(name).to_string();
         assert!(
@@ -158,11 +165,20 @@ fn a_golden_mismatch_behind_right_hashes_is_refused_by_name() {
             "{error}"
         );
     }
-    let error = selftest::start_engine(&bundle, &engine_config())
-        .err()
-        .expect("no engine passes")
-        .to_string();
-    assert!(error.contains("golden/golden.safetensors") && error.contains("tract"), "{error}");
+    let order = vec![EngineChoice::Cpu, EngineChoice::Tract];
+    let config = Config {
+        bundle: BundleChoice { path: folder.path().into(), ..BundleChoice::default() },
+        engine: config::Engine { order, ..engine_config() },
+        ..Config::default()
+    };
+    let program = Program { path: binary().into(), arguments: vec!["probe-child".into()] };
+    let prober = Prober { program, bundle: &bundle, config: &config };
+    let error = prober.choose().err().expect("no engine passes").to_string();
+    for name in ["cpu: ", "tract: "] {
+        let reason = error.split("; ").find(|part| part.contains(name)).expect(name);
+        let tried = name == "tract: " || config.engine.library.is_file();
+        assert!(!tried || reason.contains("golden/golden.safetensors"), "{error}");
+    }
 }
 
 /// Embedding and probabilities of every frame, by one engine.

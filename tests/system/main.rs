@@ -3,6 +3,7 @@
 
 mod associate;
 mod brokers;
+mod built;
 mod canary;
 mod children;
 mod conformance;
@@ -13,6 +14,7 @@ mod encodings;
 mod engines;
 mod export;
 mod failing;
+mod fallback;
 mod fake;
 mod faults;
 mod folder;

@@ -131,6 +131,7 @@ impl Drawn {
             provider: "by hand".into(),
             precision: "fp32".into(),
             library: None,
+            node_share: None,
         };
         let input = InputSpec {
             channels: 1,

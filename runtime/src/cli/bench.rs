@@ -11,10 +11,10 @@ use clearfilm::config::{Config, EngineChoice};
 use clearfilm::decode::{self, Decoder, Program};
 use clearfilm::encode::{Encoder, embed};
 use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
-use clearfilm::{preprocess, reading, selftest, sparse};
+use clearfilm::selftest::probe::Prober;
+use clearfilm::{preprocess, reading, sparse};
 use serde_json::json;
 
-use super::read::engine;
 use super::{Configured, INVALID, NOT_READY};
 
 /// Measure each stage of a reading on one drawn object.
@@ -30,7 +30,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
     /// Engine in place of the configured order: cpu (ONNX Runtime) or tract.
-    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
     /// Rows of the object.
     #[arg(long, default_value_t = 2500)]
@@ -63,7 +63,7 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let (mut encoder, _) = match selftest::start_engine(&bundle, &config.engine) {
+    let (mut encoder, _) = match Prober::own(&bundle, &config).choose() {
         Ok(started) => started,
         Err(error) => {
             anstream::eprintln!("clearfilm: {error}");

@@ -6,6 +6,7 @@ mod check;
 mod control;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod log;
 mod phantom;
 mod pixels;
@@ -75,6 +76,11 @@ enum Verb {
     /// The process that reads an object at which the daemon ended.
     #[command(hide = true)]
     TrialChild,
+    /// The process that tries an engine.
+    #[command(hide = true)]
+    ProbeChild,
+    /// Try everything around: engines, board, disk, clock, ports, broker.
+    Doctor(doctor::Doctor),
     /// How the running unit is doing.
     Status(control::Status),
     /// Messages of the running unit that wait for the broker: list, retry, drop.
@@ -119,6 +125,11 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Outbox(outbox) => control::outbox(&outbox),
         Verb::Exam(exam) => control::exam(&exam),
         Verb::Alarm(alarm) => control::alarm(&alarm),
+        Verb::Doctor(doctor) => doctor::run(&doctor),
+        Verb::ProbeChild => {
+            clearfilm::selftest::probe::serve()?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::TrialChild => {
             clearfilm::pipeline::trial::serve()?;
             Ok(ExitCode::SUCCESS)

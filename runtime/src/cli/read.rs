@@ -10,7 +10,7 @@ use clearfilm::decode::decode_file;
 use clearfilm::encode::Encoder;
 use clearfilm::id::Digest;
 use clearfilm::reading::{self, Reading};
-use clearfilm::selftest;
+use clearfilm::selftest::probe::Prober;
 use serde_json::{Value, json};
 
 use super::{Configured, INVALID, NOT_READY, show};
@@ -26,8 +26,8 @@ pub(crate) struct Read {
     /// Bundle folder in place of the configured one.
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
-    /// Engine in place of the configured order: cpu (ONNX Runtime) or tract.
-    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    /// Engine in place of the configured order: tensorrt, cuda, cpu (all ONNX Runtime) or tract.
+    #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
     /// Also show findings that were validated on phantoms only.
     #[arg(long)]
@@ -35,15 +35,6 @@ pub(crate) struct Read {
     /// One JSON object a file; the same bytes whenever the file, bundle, policy and engine are the same.
     #[arg(long)]
     json: bool,
-}
-
-/// An engine by its name in the configuration.
-pub(super) fn engine(text: &str) -> Result<EngineChoice, String> {
-    match text {
-        "cpu" => Ok(EngineChoice::Cpu),
-        "tract" => Ok(EngineChoice::Tract),
-        other => Err(format!("expected cpu or tract, found {other}")),
-    }
 }
 
 pub(super) fn run(read: &Read) -> anyhow::Result<ExitCode> {
@@ -62,7 +53,7 @@ pub(super) fn run(read: &Read) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
-    let mut encoder = match selftest::start_engine(&bundle, &config.engine) {
+    let mut encoder = match Prober::own(&bundle, &config).choose() {
         Ok((encoder, _)) => encoder,
         Err(error) => {
             anstream::eprintln!("clearfilm: {error}");

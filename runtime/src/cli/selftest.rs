@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clearfilm::bundle::Bundle;
-use clearfilm::encode;
-use clearfilm::selftest::{self, SelftestError};
+use clearfilm::selftest::probe::Prober;
 use serde_json::json;
 
 use super::{Configured, INVALID, NOT_READY};
@@ -35,35 +34,36 @@ pub(super) fn run(selftest: &Selftest) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(INVALID));
         }
     };
+    let prober = Prober::own(&bundle, &config);
     let mut passed = false;
     for &choice in &config.engine.order {
-        let name = selftest::name(choice);
-        let result = encode::start(choice, &bundle, &config.engine)
-            .map_err(SelftestError::from)
-            .and_then(|mut encoder| {
-                Ok((selftest::check(&bundle, encoder.as_mut())?, encoder.engine().clone()))
-            });
+        let name = choice.name();
+        let result = prober.probe(choice).map(|trusted| trusted.passed);
         passed |= result.is_ok();
         let line = match (&result, selftest.json) {
-            (Ok((near, engine)), true) => json!({
-                "engine": name, "passed": true, "running": engine, "cosine": near.cosine,
-                "centred_cosine": near.centred_cosine, "code_cosine": near.code_cosine,
+            (Ok(found), true) => json!({
+                "engine": name,
+                "passed": true,
+                "running": found.engine,
+                "cosine": found.nearness.cosine,
+                "centred_cosine": found.nearness.centred_cosine,
+                "code_cosine": found.nearness.code_cosine,
             })
             .to_string(),
-            (Ok((near, engine)), false) => format!(
+            (Ok(found), false) => format!(
                 "{name}: passed on {} golden images ({} {}, {}): worst cosine {:.6}, centred {:.6}, code {:.6}",
                 bundle.golden.inputs.len(),
-                engine.backend,
-                engine.library.as_deref().unwrap_or("?"),
-                engine.precision,
-                near.cosine,
-                near.centred_cosine,
-                near.code_cosine
+                found.engine.backend,
+                found.engine.library.as_deref().unwrap_or("?"),
+                found.engine.precision,
+                found.nearness.cosine,
+                found.nearness.centred_cosine,
+                found.nearness.code_cosine
             ),
-            (Err(error), true) => {
-                json!({"engine": name, "passed": false, "reason": error.to_string()}).to_string()
+            (Err(reason), true) => {
+                json!({"engine": name, "passed": false, "reason": reason}).to_string()
             }
-            (Err(error), false) => format!("{name}: failed: {error}"),
+            (Err(reason), false) => format!("{name}: failed: {reason}"),
         };
         anstream::println!("{line}");
     }

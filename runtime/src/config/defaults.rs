@@ -81,17 +81,6 @@ impl Default for Decode {
     }
 }
 
-impl Default for Engine {
-    fn default() -> Self {
-        Self {
-            order: vec![EngineChoice::Cpu, EngineChoice::Tract],
-            library: PathBuf::new(),
-            sessions: 1,
-            threads: 2,
-        }
-    }
-}
-
 impl Default for Storage {
     fn default() -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! default in `docs/config.toml`, the commented file that `clearfilm check --default` prints.
 
 mod defaults;
+mod engine;
 mod sections;
 mod tls;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 
+pub use engine::{Engine, EngineChoice};
 pub use sections::*;
 
 /// The commented configuration with every key at its default.
@@ -142,15 +144,7 @@ impl Config {
             !scp.sop_classes.is_empty(),
             "dicom.scp.sop_classes: expected at least one, found none".into(),
         );
-        check(
-            !self.engine.order.is_empty(),
-            "engine.order: expected at least one engine, found none".into(),
-        );
-        for (key, count) in
-            [("engine.sessions", self.engine.sessions), ("engine.threads", self.engine.threads)]
-        {
-            check((1..=64).contains(&count), format!("{key}: expected 1 to 64, found {count}"));
-        }
+        self.engine.validate(&mut check);
         for (key, count) in
             [("storage.attempts", self.storage.attempts), ("storage.trials", self.storage.trials)]
         {

@@ -194,30 +194,6 @@ pub struct Decode {
     pub wall: Duration,
 }
 
-/// Inference engines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Engine {
-    /// Tried in this order until one passes the bundle's self-test.
-    pub order: Vec<EngineChoice>,
-    /// `libonnxruntime.so`; empty: beside the binary, then the system's.
-    pub library: PathBuf,
-    /// Reader threads; each owns one engine session.
-    pub sessions: usize,
-    /// Threads inside one session (ONNX Runtime).
-    pub threads: usize,
-}
-
-/// An engine that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineChoice {
-    /// ONNX Runtime on the CPU.
-    Cpu,
-    /// tract, compiled in.
-    Tract,
-}
-
 /// Where things are kept, and how much of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

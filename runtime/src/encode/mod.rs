@@ -6,18 +6,28 @@
 //!
 //! An engine is only ever handed a batch of one, so the bits of a reading never depend on a queue.
 
+mod error;
 #[cfg(feature = "ort")]
 mod onnxruntime;
+pub mod built;
+pub mod platform;
+mod status;
 #[cfg(feature = "tract")]
 mod strip;
 #[cfg(feature = "tract")]
 mod tract;
+// The parser of ONNX files is tract's.
+#[cfg(all(feature = "tract", feature = "ort", target_arch = "x86_64"))]
+mod unsigned;
 
-use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 use crate::bundle::{Bundle, Head, dot};
 use crate::config::{self, EngineChoice};
 use crate::preprocess::ModelInput;
+
+pub use error::EncodeError;
+pub use status::{Engine, EngineVerdict, Nodes, Verdict};
 
 /// The encoder's output before pooling: the spatial map of one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,92 +74,6 @@ pub struct Embedding {
     pub norm: f32,
 }
 
-/// Which engine runs, truthfully.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Engine {
-    /// `ort` or `tract`.
-    pub backend: String,
-    /// Execution provider.
-    pub provider: String,
-    /// Number format in which it computes.
-    pub precision: String,
-    /// Version of the library.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub library: Option<String>,
-}
-
-/// An engine that was asked for and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EngineVerdict {
-    /// As the configuration names it.
-    pub name: String,
-    /// It runs, or was not needed, or failed.
-    pub verdict: Verdict,
-    /// Why it does not run.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-}
-
-/// What became of an engine that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It reads images.
-    Running,
-    /// An engine before it in the order runs.
-    NotNeeded,
-    /// It could not be started or failed the self-test.
-    Rejected,
-}
-
-/// Why an engine could not be started or run.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// This binary was built without the engine.
-    #[error("engine {0}: not in this build (Cargo feature)")]
-    NotBuilt(&'static str),
-    /// The library cannot be loaded.
-    #[error("engine cpu: loading {library}: {text}")]
-    Library {
-        /// Path or name that was tried.
-        library: String,
-        /// What the loader said.
-        text: String,
-    },
-    /// The engine refuses the bundle's encoder.
-    #[error("bundle: encoder.onnx: engine {engine}: {text}")]
-    Load {
-        /// Which engine.
-        engine: &'static str,
-        /// What it said.
-        text: String,
-    },
-    /// The engine failed on an image.
-    #[error("engine {engine}: running the encoder: {text}")]
-    Run {
-        /// Which engine.
-        engine: &'static str,
-        /// What it said.
-        text: String,
-    },
-    /// The encoder's output has another shape.
-    #[error("bundle: encoder.onnx: output tokens: expected {expected:?}, found {found:?}")]
-    Shape {
-        /// From the manifest.
-        expected: [usize; 3],
-        /// From the engine.
-        found: Vec<usize>,
-    },
-    /// The encoder gave something that is not a number.
-    #[error("encoder output: expected finite numbers, found {found} at index {at}")]
-    NotFinite {
-        /// The value.
-        found: f32,
-        /// Where.
-        at: usize,
-    },
-}
-
 /// Runs the bundle's encoder on one image at a time.
 pub trait Encoder: Send {
     /// Tokens of one image.
@@ -160,26 +84,64 @@ pub trait Encoder: Send {
 
     /// Which engine this is.
     fn engine(&self) -> &Engine;
+
+    /// Who holds the graph's nodes.
+    fn nodes(&self) -> &Nodes;
 }
 
-/// Starts one engine on a bundle's encoder.
+/// Starts one engine on a bundle's encoder; what TensorRT builds is forgotten with the process.
 ///
 /// # Errors
-/// The engine is not in this build, its library cannot be loaded, or it refuses the file.
+/// The engine is not in this build, its library cannot be loaded, its provider is missing or holds
+/// nothing of the graph, or it refuses the file.
 pub fn start(
     choice: EngineChoice,
     bundle: &Bundle,
     config: &config::Engine,
 ) -> Result<Box<dyn Encoder>, EncodeError> {
+    start_with(choice, bundle, config, None)
+}
+
+/// The same, with the folder where TensorRT finds the engines that it built and leaves new ones.
+/// Whoever names one has checked what lies in it: a built engine is native code.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    choice: EngineChoice,
+    bundle: &Bundle,
+    config: &config::Engine,
+    built: Option<&Path>,
+) -> Result<Box<dyn Encoder>, EncodeError> {
     match choice {
         #[cfg(feature = "ort")]
-        EngineChoice::Cpu => Ok(Box::new(onnxruntime::OnnxRuntime::start(bundle, config)?)),
+        EngineChoice::TensorRt | EngineChoice::Cuda | EngineChoice::Cpu => {
+            Ok(Box::new(onnxruntime::OnnxRuntime::start(choice, bundle, config, built)?))
+        }
         #[cfg(not(feature = "ort"))]
-        EngineChoice::Cpu => Err(EncodeError::NotBuilt("cpu")),
+        EngineChoice::TensorRt | EngineChoice::Cuda | EngineChoice::Cpu => {
+            Err(EncodeError::NotBuilt(choice.name()))
+        }
         #[cfg(feature = "tract")]
         EngineChoice::Tract => Ok(Box::new(tract::Tract::start(bundle)?)),
         #[cfg(not(feature = "tract"))]
         EngineChoice::Tract => Err(EncodeError::NotBuilt("tract")),
+    }
+}
+
+/// Everything that a built engine depends on beside the bundle: library, driver, CUDA, TensorRT,
+/// GPU and options, as they are when the provider is registered.
+///
+/// # Errors
+/// The library cannot be loaded, or does not give TensorRT.
+pub fn platform(config: &config::Engine) -> Result<platform::Platform, EncodeError> {
+    #[cfg(feature = "ort")]
+    {
+        onnxruntime::platform(config)
+    }
+    #[cfg(not(feature = "ort"))]
+    {
+        Err(EncodeError::NotBuilt(EngineChoice::TensorRt.name()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 
-use super::{EncodeError, Encoder, Engine, Tokens, strip, tokens_from};
+use super::{EncodeError, Encoder, Engine, Nodes, Tokens, strip, tokens_from};
 use crate::bundle::Bundle;
 use crate::preprocess::ModelInput;
 
@@ -17,6 +17,7 @@ pub(super) struct Tract {
     shape: [usize; 4],
     expected: [usize; 2],
     engine: Engine,
+    nodes: Nodes,
 }
 
 impl Tract {
@@ -30,12 +31,16 @@ impl Tract {
             provider: "cpu".into(),
             precision: "fp32".into(),
             library: Some(LIBRARY.into()),
+            node_share: Some(1.0),
         };
+        // Whatever it loads it runs.
+        let nodes = Nodes([("cpu".to_owned(), plan.model().nodes().len())].into());
         Ok(Self {
             plan,
             shape,
             expected: [bundle.manifest.encoder.n_tokens, bundle.manifest.encoder.d_token],
             engine,
+            nodes,
         })
     }
 }
@@ -59,6 +64,10 @@ impl Encoder for Tract {
 
     fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Engines, Shared};
+use super::Shared;
+use super::engines::Engines;
 use crate::config::Config;
 use crate::publish::SCHEMAS;
 use crate::store::record::BundleName;

@@ -5,6 +5,8 @@
 
 mod about;
 mod count;
+mod engines;
+mod mark;
 mod parts;
 mod reader;
 mod recover;
@@ -15,7 +17,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::clock::Clock;
 use crate::config::{Config, Policy};
 use crate::device::{self, Device, DeviceError};
-use crate::encode::{Engine, EngineVerdict};
+use crate::encode::Encoder;
 use crate::health::Health;
 use crate::id::{ExamKey, InstanceId};
 use crate::ingest::{self, Accepted, FactsError, Instance, Refused, Spool, SpoolError, folder};
@@ -38,6 +40,8 @@ use crate::store::record::Software;
 use crate::store::{Store, StoreError};
 use crate::tls::TlsError;
 use crate::web::WebError;
+
+use engines::Engines;
 
 /// Why the appliance cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -110,18 +114,11 @@ struct Shared {
     /// One reading is committed at a time: an exam's revisions follow one another.
     committing: Mutex<()>,
     engines: watch::Sender<Engines>,
+    /// Started sessions of a better engine, one for each reader.
+    offered: Mutex<Vec<Box<dyn Encoder>>>,
+    /// Engines are tried by one thread at a time.
+    choosing: Mutex<()>,
     about: watch::Sender<Value>,
-}
-
-/// Which engines were tried, and which one runs.
-#[derive(Debug, Clone, Default)]
-struct Engines {
-    running: Option<Engine>,
-    verdicts: Vec<EngineVerdict>,
-    /// Why nothing is read.
-    problem: Option<String>,
-    /// They were tried, and none passed.
-    failed: bool,
 }
 
 /// How long a process that trusts nothing any more still answers.
@@ -199,6 +196,7 @@ impl Appliance {
             metrics: metrics.clone(),
             pulses: Pulses::new(clock.clone()),
             started: clock.monotonic(),
+            throttled: AtomicU32::new(0),
         };
         let shared = Shared {
             health: Arc::new(health),
@@ -210,10 +208,9 @@ impl Appliance {
             distrusted: Notify::new(),
             claimed: Mutex::default(),
             committing: Mutex::default(),
-            engines: watch::Sender::new(Engines {
-                problem: Some("starting".into()),
-                ..Engines::default()
-            }),
+            engines: watch::Sender::new(Engines::of(&config.engine.order)),
+            offered: Mutex::default(),
+            choosing: Mutex::default(),
             about: watch::Sender::new(Value::Null),
             config,
             policy,

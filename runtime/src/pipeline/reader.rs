@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::engines::{self, name_of};
 use super::trial::{self, Look};
-use super::{Engines, Shared, count, lock};
+use super::{Shared, count, lock};
 use crate::alarm::AlarmKind;
+use crate::config::EngineChoice;
 use crate::decode::{Decoder, Program};
-use crate::encode::{Encoder, Engine, Verdict};
+use crate::encode::{Encoder, Engine};
 use crate::gate::{Check, Outcome as Answer};
 use crate::id::InstanceId;
 use crate::publish::Former;
 use crate::pulse::Pulse;
 use crate::reading::{self, Reading};
-use crate::selftest::{self, SelftestError};
 use crate::store::record::{
     ExamImage, ExamRecord, ExamRow, InboxRow, InstanceRecord, MadeBy, OutboxRow, Outcome, Reason,
     State, VALUE_VERSION, What,
@@ -29,8 +30,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Pause after a failed attempt, so that a broken engine does not burn through all attempts at once.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts the configured number of readers.
+/// Starts the configured number of readers, and the search for a better engine beside them.
 pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
+    engines::try_in_order(shared);
     (1..=shared.config.engine.sessions)
         .map(|number| {
             let shared = shared.clone();
@@ -48,27 +50,39 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
         .collect()
 }
 
-/// Starts an engine, then reads until the bell is stopped.
-fn work(shared: &Shared, pulse: &Pulse) {
-    // An engine may be built now.
+/// Reads until the bell is stopped: with the compiled-in engine at once, with a better one as soon
+/// as one is offered. Without any, images are received and kept.
+fn work(shared: &Arc<Shared>, pulse: &Pulse) {
+    // The compiled-in engine is made ready now.
     pulse.promise(shared.config.storage.trial_wall);
-    let Some(mut encoder) = engine(shared) else { return };
+    let mut encoder = shared.compiled_in();
     let limits = &shared.config;
     let mut decoder = Decoder::new(Program::own(), &limits.decode, &limits.dicom.limits);
     let reading = limits.decode.wall + limits.storage.trial_wall;
     while !shared.work.stopped() {
         pulse.promise(WAIT);
+        // Between two images: each is read by one engine, and its messages name that one.
+        encoder = shared.offered().or(encoder);
+        let Some(current) = encoder.as_mut() else {
+            shared.work.wait(WAIT);
+            continue;
+        };
         match claim(shared) {
             Ok(Some(id)) => {
                 pulse.promise(reading);
-                if let Err(error) = one(shared, id, &mut decoder, encoder.as_mut()) {
-                    tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
-                    if shared.store.trusted().is_err() {
-                        shared.distrust();
-                    }
-                    std::thread::sleep(PAUSE);
-                }
+                let done = one(shared, id, &mut decoder, current.as_mut());
                 lock(&shared.claimed).remove(&id);
+                match done {
+                    Ok(Done::Settled) => {}
+                    Ok(Done::EngineFailed(text)) => {
+                        if shared.is_sound(current.as_mut(), &text) {
+                            std::thread::sleep(PAUSE);
+                        } else {
+                            encoder = shared.compiled_in();
+                        }
+                    }
+                    Err(error) => not_committed(shared, id, &error),
+                }
             }
             Ok(None) => shared.work.wait(WAIT),
             Err(error) => {
@@ -79,35 +93,20 @@ fn work(shared: &Shared, pulse: &Pulse) {
     }
 }
 
-/// The first engine that passes the self-test; without one images are received and kept.
-fn engine(shared: &Shared) -> Option<Box<dyn Encoder>> {
-    let (encoder, engines) = match selftest::start_engine(&shared.bundle, &shared.config.engine) {
-        Ok((encoder, verdicts)) => {
-            let running = encoder.engine().clone();
-            tracing::info!(
-                backend = running.backend,
-                precision = running.precision,
-                "engine passed the self-test"
-            );
-            (
-                Some(encoder),
-                Engines { running: Some(running), verdicts, problem: None, failed: false },
-            )
-        }
-        Err(error) => {
-            tracing::error!(%error, "nothing is read; images are received and kept");
-            let problem = Some(error.to_string());
-            let verdicts =
-                if let SelftestError::NoEngine(verdicts) = error { verdicts } else { Vec::new() };
-            (None, Engines { running: None, verdicts, problem, failed: true })
-        }
-    };
-    for rejected in engines.verdicts.iter().filter(|v| v.verdict == Verdict::Rejected) {
-        tracing::warn!(engine = rejected.name, reason = rejected.reason, "engine passed over");
+/// What came of one instance.
+enum Done {
+    /// It was read, set aside, or stays in the inbox.
+    Settled,
+    /// The engine failed; the instance stays in the inbox for another one.
+    EngineFailed(String),
+}
+
+fn not_committed(shared: &Shared, id: InstanceId, error: &StoreError) {
+    tracing::error!(instance = %id, %error, "not committed; it stays in the inbox");
+    if shared.store.trusted().is_err() {
+        shared.distrust();
     }
-    shared.engines.send_replace(engines);
-    shared.tell_about();
-    encoder
+    std::thread::sleep(PAUSE);
 }
 
 /// How far behind the oldest instance a reader looks for one that never ended the daemon.
@@ -136,9 +135,9 @@ fn one(
     id: InstanceId,
     decoder: &mut Decoder,
     encoder: &mut dyn Encoder,
-) -> Result<(), StoreError> {
+) -> Result<Done, StoreError> {
     let begun = shared.clock.monotonic();
-    let Some(row) = shared.store.begin(id)? else { return Ok(()) };
+    let Some(row) = shared.store.begin(id)? else { return Ok(Done::Settled) };
     if row.conflict {
         let text = format!(
             "expected one object under a SOP Instance UID, found another with other bytes: image {} of exam {}",
@@ -168,18 +167,24 @@ fn one(
             shared.metrics.stage("image", took);
             tracing::info!(instance = %id, exam = %row.exam, view, accepted, ?took, "read");
         }
+        (Look::EngineFailed(text), Some(engine))
+            if name_of(&engine) != EngineChoice::Tract.name() =>
+        {
+            tracing::error!(instance = %id, text, "the engine failed");
+            return Ok(Done::EngineFailed(text));
+        }
         (Look::Unreadable(reason), _) => set_aside(shared, &row, State::Quarantined, reason)?,
         (Look::Read(_), None) => tracing::error!(instance = %id, "expected an engine, found none"),
-        (Look::Failed(text), _) if alone => {
+        (Look::Failed(text) | Look::EngineFailed(text), _) if alone => {
             let reason = Reason { code: "failed-attempts".into(), text };
             set_aside(shared, &row, State::Failed, reason)?;
         }
-        (Look::Failed(error), _) => {
+        (Look::Failed(error) | Look::EngineFailed(error), _) => {
             tracing::error!(instance = %id, error, attempt = row.attempts, "not read");
             std::thread::sleep(PAUSE);
         }
     }
-    Ok(())
+    Ok(Done::Settled)
 }
 
 /// Commits that an instance cannot be read; its bytes move to the quarantine, never away.

@@ -11,12 +11,12 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
-use crate::config::{Config, Policy};
+use crate::config::{Config, EngineChoice, Policy};
 use crate::decode::deadline::within;
 use crate::decode::{Decoder, Program, jail};
 use crate::encode::{Encoder, Engine};
 use crate::reading::{self, Reading};
-use crate::selftest;
+use crate::selftest::probe::Prober;
 use crate::store::record::Reason;
 
 /// Longest answer that is listened to: a reading has some 100 kB.
@@ -31,6 +31,8 @@ pub(super) enum Look {
     Unreadable(Reason),
     /// The appliance failed.
     Failed(String),
+    /// The engine failed on it; another one may not.
+    EngineFailed(String),
 }
 
 /// Decodes and reads one object.
@@ -50,7 +52,7 @@ pub(super) fn look(
     };
     match reading::read(&frame, bundle, policy, encoder) {
         Ok(reading) => Look::Read(Box::new(reading)),
-        Err(error) => Look::Failed(error.to_string()),
+        Err(error) => Look::EngineFailed(error.to_string()),
     }
 }
 
@@ -113,7 +115,12 @@ fn done(Task { config, object }: &Task) -> (Look, Option<Engine>) {
         Ok(bundle) => bundle,
         Err(error) => return (Look::Failed(error.to_string()), None),
     };
-    let mut encoder = match selftest::start_engine(&bundle, &config.engine) {
+    // Where the engine was to blame, and not the object, the compiled-in one reads it.
+    let mut config = config.clone();
+    if config.engine.order.contains(&EngineChoice::Tract) {
+        config.engine.order = vec![EngineChoice::Tract];
+    }
+    let mut encoder = match Prober::own(&bundle, &config).choose() {
         Ok((encoder, _)) => encoder,
         Err(error) => return (Look::Failed(error.to_string()), None),
     };

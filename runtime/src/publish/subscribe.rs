@@ -37,6 +37,24 @@ pub struct Follower {
     filter: String,
 }
 
+/// Waits for a broker's greeting under a name of its own, and leaves again.
+///
+/// # Errors
+/// The configuration names no broker, it cannot be reached, or it refuses.
+pub async fn greet(mqtt: &Mqtt, client_id: String) -> Result<(), String> {
+    let mut options =
+        connection::options(mqtt, client_id, &SystemClock).map_err(|e| e.to_string())?;
+    options.set_clean_start(true);
+    let (_client, mut events) = AsyncClient::new(options, 1);
+    loop {
+        match events.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
 impl Follower {
     /// Prepares a subscription to a filter; nothing is connected yet.
     ///

@@ -31,11 +31,13 @@ pub enum AlarmKind {
     UidConflict,
     /// A certificate has expired or soon will.
     Certificate,
+    /// The board is slowed down because it is hot.
+    GpuThrottle,
 }
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DiskLow,
         Self::Outbox,
         Self::BrokerDenied,
@@ -44,6 +46,7 @@ impl AlarmKind {
         Self::StoreRebuilt,
         Self::UidConflict,
         Self::Certificate,
+        Self::GpuThrottle,
     ];
 
     /// The last level of its topic.
@@ -58,6 +61,7 @@ impl AlarmKind {
             Self::StoreRebuilt => "store-rebuilt",
             Self::UidConflict => "uid-conflict",
             Self::Certificate => "certificate",
+            Self::GpuThrottle => "gpu-throttle",
         }
     }
 
@@ -78,7 +82,7 @@ impl AlarmKind {
                 Severity::Major
             }
             // Nothing is lost; somebody has to look.
-            Self::StoreRebuilt | Self::UidConflict => Severity::Minor,
+            Self::StoreRebuilt | Self::UidConflict | Self::GpuThrottle => Severity::Minor,
         }
     }
 }

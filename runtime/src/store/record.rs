@@ -38,7 +38,7 @@ pub struct InboxRow {
 }
 
 /// What made a reading; stands in every message of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MadeBy {
     /// The software.
     pub software: Software,

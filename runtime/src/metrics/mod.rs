@@ -2,6 +2,9 @@
 //!
 //! Every label comes from a closed set: none is ever an exam, a patient, a UID or an address.
 
+mod engines;
+mod levels;
+
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -13,6 +16,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use engines::EngineGauges;
+use levels::LevelGauges;
+
+pub use engines::EngineFacts;
+pub use levels::Levels;
 
 /// Seconds at which stages are told apart: from a sync to a decode that runs into its limit.
 const STAGE_S: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 1.0, 3.0, 10.0, 30.0, 100.0];
@@ -60,32 +69,6 @@ struct OfReason {
     reason: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfAlarm {
-    alarm: &'static str,
-}
-
-/// What is asked when somebody looks.
-#[derive(Debug, Clone, Default)]
-pub struct Levels {
-    /// Messages that wait for the broker.
-    pub outbox_depth: usize,
-    /// Age of the oldest, seconds.
-    pub outbox_oldest_s: u64,
-    /// Accepted and not read yet.
-    pub inbox_depth: usize,
-    /// Readings kept.
-    pub records: usize,
-    /// Free bytes under the storage path.
-    pub free_bytes: u64,
-    /// The last sequence number given out.
-    pub sequence: u64,
-    /// Did an engine pass the self-test?
-    pub selftest: bool,
-    /// Names of the alarms that are raised.
-    pub alarms: Vec<&'static str>,
-}
-
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -106,20 +89,8 @@ pub struct Metrics {
     pub mqtt_connected: Gauge,
     /// Connections to the broker that ended.
     pub mqtt_reconnects: Counter,
+    engines: EngineGauges,
     levels: LevelGauges,
-}
-
-/// The gauges behind [`Levels`].
-#[derive(Default)]
-struct LevelGauges {
-    outbox_depth: Gauge,
-    outbox_oldest: Gauge,
-    inbox_depth: Gauge,
-    records: Gauge,
-    free: Gauge,
-    sequence: Gauge,
-    selftest: Gauge,
-    alarms: Family<OfAlarm, Gauge>,
 }
 
 impl Metrics {
@@ -145,9 +116,11 @@ impl Metrics {
             delivery: Family::default(),
             mqtt_connected: Gauge::default(),
             mqtt_reconnects: Counter::default(),
+            engines: EngineGauges::default(),
             levels: LevelGauges::default(),
         };
         metrics.register(&mut registry);
+        metrics.engines.register(&mut registry);
         metrics.levels.register(&mut registry);
         Self { registry, ..metrics }
     }
@@ -251,6 +224,11 @@ impl Metrics {
         self.delivery.get_or_create(&Of { result: result.into() }).inc();
     }
 
+    /// What became of the engines.
+    pub fn engines(&self, engines: &[EngineFacts]) {
+        self.engines.set(engines);
+    }
+
     /// Everything, as text.
     #[must_use]
     pub fn text(&self, levels: &Levels) -> String {
@@ -260,45 +238,6 @@ impl Metrics {
             tracing::error!("metrics cannot be written");
         }
         text
-    }
-}
-
-impl LevelGauges {
-    fn register(&self, to: &mut Registry) {
-        to.register("outbox_depth", "Messages that wait for the broker", self.outbox_depth.clone());
-        to.register_with_unit(
-            "outbox_oldest_age",
-            "Age of the oldest message that waits",
-            Unit::Seconds,
-            self.outbox_oldest.clone(),
-        );
-        to.register("inbox_depth", "Objects accepted and not read yet", self.inbox_depth.clone());
-        to.register("records", "Readings kept", self.records.clone());
-        to.register_with_unit(
-            "storage_free",
-            "Free space under the storage path",
-            Unit::Bytes,
-            self.free.clone(),
-        );
-        to.register("mqtt_seq", "The last sequence number given out", self.sequence.clone());
-        to.register("selftest_success", "Did an engine pass the self-test?", self.selftest.clone());
-        to.register("alarm", "Alarms that are raised", self.alarms.clone());
-    }
-
-    fn set(&self, levels: &Levels) {
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let large = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.outbox_depth.set(number(levels.outbox_depth));
-        self.outbox_oldest.set(large(levels.outbox_oldest_s));
-        self.inbox_depth.set(number(levels.inbox_depth));
-        self.records.set(number(levels.records));
-        self.free.set(large(levels.free_bytes));
-        self.sequence.set(large(levels.sequence));
-        self.selftest.set(i64::from(levels.selftest));
-        self.alarms.clear();
-        for alarm in &levels.alarms {
-            self.alarms.get_or_create(&OfAlarm { alarm }).set(1);
-        }
     }
 }
 

@@ -5,14 +5,17 @@
 //! it than to any other: on a weak network all embeddings are alike, and a swapped input would
 //! pass a plain cosine.
 
+pub mod probe;
+
+use serde::{Deserialize, Serialize};
+
 use crate::bundle::{Bundle, GOLDEN, Matrix, dot};
-use crate::config::{self, EngineChoice};
 use crate::encode::{self, EncodeError, Encoder, EngineVerdict, Verdict, count};
 use crate::preprocess::{ModelInput, Picture};
 use crate::sparse;
 
 /// How near the outputs came, each the worst over the golden set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Nearness {
     /// Cosine of the embeddings.
     pub cosine: f32,
@@ -94,63 +97,11 @@ pub fn check(bundle: &Bundle, encoder: &mut dyn Encoder) -> Result<Nearness, Sel
     Ok(worst)
 }
 
-/// Starts the first engine of the configured order that passes [`check`], and says what became
-/// of the others.
-///
-/// # Errors
-/// No engine passes; the error says why for each.
-pub fn start_engine(
-    bundle: &Bundle,
-    config: &config::Engine,
-) -> Result<(Box<dyn Encoder>, Vec<EngineVerdict>), SelftestError> {
-    let mut verdicts = Vec::new();
-    let mut running: Option<Box<dyn Encoder>> = None;
-    for &choice in &config.order {
-        let name = name(choice).to_owned();
-        if running.is_some() {
-            verdicts.push(EngineVerdict {
-                name,
-                verdict: Verdict::NotNeeded,
-                reason: String::new(),
-            });
-            continue;
-        }
-        let started = encode::start(choice, bundle, config).map_err(SelftestError::from);
-        let checked =
-            started.and_then(|mut encoder| check(bundle, encoder.as_mut()).map(|_| encoder));
-        match checked {
-            Ok(encoder) => {
-                running = Some(encoder);
-                verdicts.push(EngineVerdict {
-                    name,
-                    verdict: Verdict::Running,
-                    reason: String::new(),
-                });
-            }
-            Err(e) => verdicts.push(EngineVerdict {
-                name,
-                verdict: Verdict::Rejected,
-                reason: e.to_string(),
-            }),
-        }
-    }
-    match running {
-        Some(encoder) => Ok((encoder, verdicts)),
-        None => Err(SelftestError::NoEngine(verdicts)),
-    }
-}
-
-/// An engine's name in the configuration.
+/// Why each of the engines that were passed over was.
 #[must_use]
-pub fn name(choice: EngineChoice) -> &'static str {
-    match choice {
-        EngineChoice::Cpu => "cpu",
-        EngineChoice::Tract => "tract",
-    }
-}
-
-fn list(verdicts: &[EngineVerdict]) -> String {
-    let parts: Vec<String> = verdicts.iter().map(|v| format!("{}: {}", v.name, v.reason)).collect();
+pub fn list(verdicts: &[EngineVerdict]) -> String {
+    let rejected = verdicts.iter().filter(|v| v.verdict == Verdict::Rejected);
+    let parts: Vec<String> = rejected.map(|v| format!("{}: {}", v.name, v.reason)).collect();
     parts.join("; ")
 }
 
