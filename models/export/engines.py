@@ -3,13 +3,16 @@
     python -m export.engines exported --file encoder-int8.onnx --sae small/sae.safetensors \
         --measure @measure.txt --clearfilm target/release/clearfilm --workshop target/release/clearfilm-models
 
-Makes a bundle in a temporary folder whose golden outputs are ONNX Runtime's of the same file, and
-lets `clearfilm-models verify` run it: what it prints for tract is how far the engines are apart.
-The bundle has no findings, and holds the radiographs it is given: it is removed again.
+Makes a bundle whose golden outputs are ONNX Runtime's of the same file, or of another one (`--golden`),
+and lets `clearfilm-models verify` run it: what it prints for tract is how far the engines are apart.
+Then two golden inputs change places, and every engine must refuse it. A file in fp16 is for ONNX
+Runtime only. The bundle has no findings, and holds the radiographs it is given: it is removed again,
+unless `--keep` names a folder for it.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -26,6 +29,8 @@ GOLDEN = 32
 # Tolerances of engines.md: fp32 between engines, and int8 against its stripped form.
 FP32 = {"cosine_min": 0.99999, "centred_cosine_min": 0.9999, "code_cosine_min": 0.999}
 INT8 = {"cosine_min": 0.995, "centred_cosine_min": 0.95, "code_cosine_min": 0.9}
+# fp16 has 11 bits of mantissa: between the two.
+FP16 = {"cosine_min": 0.9999, "centred_cosine_min": 0.999, "code_cosine_min": 0.99}
 OOD_COMPONENTS = 8
 
 
@@ -57,15 +62,16 @@ def ood(pooled: np.ndarray, e: np.ndarray) -> dict[str, np.ndarray]:
     return {k: v.astype(np.float32) for k, v in found.items()}
 
 
-def bundle(given, folder: Path) -> None:
-    """Writes every file of the bundle but the hashes."""
+def bundle(given, folder: Path) -> str:
+    """Writes every file of the bundle but the hashes; gives its number format."""
     from bundle import tensors, words
 
     spec, head, sae = input_of(given.folder), load_file(given.folder / "head.safetensors"), load_file(given.sae)
     model = onnx.load(str(given.folder / given.file))
     pixels = radiographs.fitted(given.clearfilm, given.measure, spec["fit"], spec["height"], given.cache)[:GOLDEN]
-    paired = any(n.op_type == "QuantizeLinear" for n in model.graph.node)
-    runs = qdq.unsigned(model) if paired else model
+    precision, bounds = form(model)
+    golden = onnx.load(str(given.folder / (given.golden or given.file)))
+    runs = qdq.unsigned(golden) if form(golden)[0] == "int8" else golden
     tokens = ranges.tokens(runs, radiographs.values(pixels, spec["mean"], spec["std"]))
     e = nearness.embedding(tokens, **head)
     acts = e @ sae["w_enc"].T + sae["b_enc"]
@@ -82,8 +88,41 @@ def bundle(given, folder: Path) -> None:
     (folder / "card.md").write_text("# Between engines\n\nMade to compare engines, and removed.\n")
     shape = qdq.shapes(qdq.stripped(model))["tokens"]
     (folder / "manifest.toml").write_text(
-        manifest(spec, shape, head, len(sae["b_enc"]), "int8" if paired else "fp32", INT8 if paired else FP32)
+        manifest(spec, shape, head, len(sae["b_enc"]), precision, bounds)
     )
+    return precision
+
+
+def form(model: onnx.ModelProto) -> tuple[str, dict]:
+    """The number format of a file, and how near its outputs must come."""
+    if any(n.op_type == "QuantizeLinear" for n in model.graph.node):
+        return "int8", INT8
+    if any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
+        return "fp16", FP16
+    return "fp32", FP32
+
+
+def swap(folder: Path) -> None:
+    """The first two golden inputs change places."""
+    from bundle import tensors
+
+    golden = load_file(folder / "golden/golden.safetensors")
+    golden["inputs"] = golden["inputs"][[1, 0, *range(2, len(golden["inputs"]))]]
+    tensors(folder / "golden/golden.safetensors", golden)
+
+
+def verified(given, folder: Path, engines: list[str]) -> bool:
+    """Seals the bundle and runs its golden set on each engine; all of them pass?"""
+    library = next(Path(ranges.onnxruntime.__file__).parent.rglob("libonnxruntime.so.*"))
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as configuration:
+        configuration.write(f"[engine]\norder = {json.dumps(engines)}\nlibrary = {json.dumps(str(library))}\n")
+        configuration.flush()
+        subprocess.run([given.workshop, "seal", str(folder)], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([given.workshop, "verify", "--config", configuration.name, str(folder)], capture_output=True, text=True, check=False)
+    print(done.stdout + done.stderr, end="", flush=True)
+    refused = done.stdout.count(": failed: ")
+    assert refused in (0, len(engines)), f"expected all engines alike, found {refused} of {len(engines)} that refuse"
+    return refused == 0
 
 
 def main() -> None:
@@ -91,20 +130,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="an export")
     parser.add_argument("--file", default="encoder.onnx", help="which of its graphs")
+    parser.add_argument("--golden", metavar="FILE", help="whose outputs are golden; the same file's without it")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the bundle here: it holds radiographs")
     parser.add_argument("--sae", type=Path, required=True, help="a dictionary over its embeddings")
     parser.add_argument("--measure", nargs="+", required=True, metavar="FILE")
     parser.add_argument("--clearfilm", required=True)
     parser.add_argument("--workshop", required=True, help="the clearfilm-models binary")
     parser.add_argument("--cache", type=Path, default=Path(".cache/export-images"))
     given = parser.parse_args()
-    library = next(Path(ranges.onnxruntime.__file__).parent.rglob("libonnxruntime.so.*"))
     with tempfile.TemporaryDirectory() as name:
-        folder, configuration = Path(name) / "bundle", Path(name) / "clearfilm.toml"
-        folder.mkdir()
-        bundle(given, folder)
-        configuration.write_text(f'[engine]\norder = ["cpu", "tract"]\nlibrary = "{library}"\n')
-        subprocess.run([given.workshop, "seal", str(folder)], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([given.workshop, "verify", "--config", str(configuration), str(folder)], check=False)
+        folder = given.keep or Path(name) / "bundle"
+        folder.mkdir(parents=True)
+        engines = ["cpu"] if bundle(given, folder) == "fp16" else ["cpu", "tract"]
+        assert verified(given, folder, engines), "expected every engine to pass, found that they do not"
+        swapped = Path(name) / "swapped"
+        shutil.copytree(folder, swapped)
+        swap(swapped)
+        print("with two golden inputs that changed places:")
+        assert not verified(given, swapped, engines), "expected every engine to refuse it, found that they pass"
 
 
 if __name__ == "__main__":
