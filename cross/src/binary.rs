@@ -12,6 +12,9 @@ use crate::target::{GLIBC, Target};
 /// A symbol's version of glibc.
 const GLIBC_PREFIX: &str = "GLIBC_";
 
+/// Bytes of a path that are shown: enough to see whose it is.
+const PATH_SHOWN: usize = 200;
+
 /// Refuses a binary that the target's devices could not run.
 pub(crate) fn check_runs(bytes: &[u8], target: Target) -> anyhow::Result<(u32, u32)> {
     let header = FileHeader64::<Endianness>::parse(bytes).context("reading it as 64-bit ELF")?;
@@ -23,14 +26,15 @@ pub(crate) fn check_runs(bytes: &[u8], target: Target) -> anyhow::Result<(u32, u
     );
     let versions = glibc_versions(bytes).context("reading the versions of its symbols")?;
     let newest = versions.into_iter().max().unwrap_or_default();
-    let (major, minor) = GLIBC;
-    ensure!(
-        newest <= GLIBC,
-        "expected no symbol above {GLIBC_PREFIX}{major}.{minor}, found {GLIBC_PREFIX}{}.{}",
-        newest.0,
-        newest.1
-    );
+    check_floor(newest)?;
     Ok(newest)
+}
+
+/// Is the newest version that is asked for one that every device has?
+fn check_floor(newest: (u32, u32)) -> anyhow::Result<()> {
+    let name = |(major, minor)| format!("{GLIBC_PREFIX}{major}.{minor}");
+    ensure!(newest <= GLIBC, "expected no symbol above {}, found {}", name(GLIBC), name(newest));
+    Ok(())
 }
 
 /// Every version of glibc that the binary asks the loader for.
@@ -63,8 +67,9 @@ pub(crate) fn check_tells_nothing(bytes: &[u8], places: &[String]) -> anyhow::Re
     for place in places {
         let at = bytes.windows(place.len()).position(|w| w == place.as_bytes());
         if let Some(at) = at {
-            let end = bytes[at..].iter().position(|b| !b.is_ascii_graphic()).unwrap_or(0);
-            let text = String::from_utf8_lossy(&bytes[at..at + end.min(200)]).into_owned();
+            let end = bytes[at..].iter().position(|b| !b.is_ascii_graphic());
+            let end = end.unwrap_or(bytes.len() - at).min(PATH_SHOWN);
+            let text = String::from_utf8_lossy(&bytes[at..at + end]).into_owned();
             anyhow::bail!("expected no path of this machine in it, found {text}");
         }
     }
@@ -136,6 +141,13 @@ mod tests {
             versions.iter().all(|(major, _)| *major == 2) && versions.len() > 3,
             "{versions:?}"
         );
+    }
+
+    #[test]
+    fn a_symbol_that_old_devices_do_not_have_is_refused_by_name() {
+        check_floor((2, 31)).expect("every device has it");
+        let error = check_floor((2, 34)).expect_err("refused").to_string();
+        assert_eq!(error, "expected no symbol above GLIBC_2.31, found GLIBC_2.34");
     }
 
     #[test]

@@ -38,8 +38,10 @@ impl Places {
         renamed.push((tools.zig_library(), "/zig".to_owned()));
         let mut hidden = Vec::new();
         for place in renamed.iter().map(|(place, _)| place.clone()).chain(home()) {
-            let place = place.to_str().with_context(|| {
-                format!("expected a path of UTF-8 text, found {}", place.display())
+            // Flags of C compilers are one text with spaces between them.
+            let plain = place.to_str().filter(|p| !p.contains(char::is_whitespace));
+            let place = plain.with_context(|| {
+                format!("expected a path of text without spaces, found {}", place.display())
             })?;
             if place.len() >= HIDDEN_MIN {
                 hidden.push(format!("{}/", place.trim_end_matches('/')));

@@ -81,9 +81,9 @@ fn control(target: Target, version: &str) -> Vec<(&'static str, String)> {
         (
             "Description",
             "findings and draft reports from chest radiographs\n \
-             Receives chest radiographs over DICOM, reads them with an image encoder and a sparse\n \
-             autoencoder, and publishes findings with their evidence and a draft report over MQTT.\n \
-             Nothing that it writes is a diagnosis."
+             Receives chest radiographs over DICOM, reads them with an image encoder\n \
+             and a sparse autoencoder, and publishes findings with their evidence and\n \
+             a draft report over MQTT. Nothing that it writes is a diagnosis."
                 .into(),
         ),
     ]
