@@ -37,6 +37,11 @@ impl Rustc {
         Ok(Self { release: value("release: ")?, commit: value("commit-hash: ")?, sysroot })
     }
 
+    /// As `rustc --version` shows it.
+    pub(crate) fn short_commit(&self) -> &str {
+        self.commit.get(..9).unwrap_or(&self.commit)
+    }
+
     /// Where the library's sources say that they lie.
     pub(crate) fn shown_as(&self) -> String {
         format!("/rustc/{}", self.commit)

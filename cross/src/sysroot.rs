@@ -5,7 +5,7 @@
 //! device itself is built by stable means, as with the toolchain's own. It has a price: the bits
 //! of a binary depend on which of both it was built with, so a package says which.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -54,6 +54,10 @@ const SOURCES: [Source; 1] = [Source {
 const MIRROR_VARIABLE: &str = "CLEARFILM_DEBIAN_MIRROR";
 const MIRROR: &str = "http://deb.debian.org/debian";
 
+/// Where a library is built: one place on every machine, because cargo's names for its parts
+/// follow from where it lies, and the order of code in a program follows from names.
+const PLACE: &str = "/tmp/clearfilm-std";
+
 /// Longest wait for rustup: its download has 30 MB, and a firewall may swallow it.
 const RUSTUP_WAIT: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(100);
@@ -73,11 +77,11 @@ pub(crate) fn ready(
             Err(error) => anstream::eprintln!("{error:#}; building it from its sources"),
         }
     }
-    let name = format!("sysroot-{}-{}", rustc.release, &rustc.commit[..9]);
+    let (release, commit) = (&rustc.release, rustc.short_commit());
+    let name = format!("sysroot-{release}-{commit}-{}", target.debian());
     let sysroot = checkout.cache().join(name);
     if !holds_std(&sysroot, target) {
-        let places = Places::of(checkout, tools, rustc, registries)?;
-        from_source(tools, rustc, places, target, &sysroot)?;
+        from_source(checkout, tools, rustc, registries, target, &sysroot)?;
     }
     Ok(Some(sysroot))
 }
@@ -117,9 +121,10 @@ fn within(mut child: Child, longest: Duration) -> anyhow::Result<ExitStatus> {
 
 /// Fetches, unpacks and builds; the sysroot gets its name when it is whole.
 fn from_source(
+    checkout: &Checkout,
     tools: &Tools,
     rustc: &Rustc,
-    places: Places,
+    registries: &[PathBuf],
     target: Target,
     sysroot: &Path,
 ) -> anyhow::Result<()> {
@@ -130,19 +135,26 @@ fn from_source(
             rustc.release
         )
     })?;
-    let partial = sysroot.with_extension("partial");
-    for old in [partial.as_path(), sysroot] {
+    let partial = checkout.cache().join("sysroot.partial");
+    let place = PathBuf::from(format!("{PLACE}-{}-{}", rustc.release, rustc.short_commit()));
+    // Two checkouts would build over each other; the lock goes with the process.
+    let lock = place.with_file_name("clearfilm-std.lock");
+    let locked = File::options().create(true).truncate(false).write(true).open(&lock);
+    let locked = locked.and_then(|file| file.lock().map(|()| file));
+    let _locked = locked.with_context(|| format!("locking {}", lock.display()))?;
+    for old in [partial.as_path(), place.as_path(), sysroot] {
         if old.exists() {
             fs::remove_dir_all(old).with_context(|| format!("removing {}", old.display()))?;
         }
     }
     let deb = fetch(tools, source)?;
-    unpack(&deb, &partial.join("source"))?;
-    let places = places.with(&partial.join("source"), &rustc.shown_as());
-    build(rustc, &places, target, &partial)?;
-    let kept = partial.join("sysroot");
-    fs::rename(&kept, sysroot).with_context(|| format!("naming {}", sysroot.display()))?;
-    fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))
+    unpack(&deb, &place.join("source"))?;
+    let places = Places::of(checkout, tools, rustc, registries)?
+        .with(&place.join("source"), &rustc.shown_as());
+    build(rustc, &places, target, &place)?;
+    keep(&place, target, &partial)?;
+    fs::rename(&partial, sysroot).with_context(|| format!("naming {}", sysroot.display()))?;
+    fs::remove_dir_all(&place).with_context(|| format!("removing {}", place.display()))
 }
 
 /// The package with the sources, checked by its hash.
@@ -194,9 +206,9 @@ fn unpack(deb: &[u8], into: &Path) -> anyhow::Result<()> {
     bail!("the package of the sources: expected data.tar.xz, found none")
 }
 
-/// Builds the library for an empty crate, and keeps what a sysroot has.
-fn build(rustc: &Rustc, places: &Places, target: Target, partial: &Path) -> anyhow::Result<()> {
-    let (empty, out) = (partial.join("empty"), partial.join("built"));
+/// Builds the library for an empty crate.
+fn build(rustc: &Rustc, places: &Places, target: Target, place: &Path) -> anyhow::Result<()> {
+    let (empty, out) = (place.join("empty"), place.join("built"));
     let write = |file: &str, text: &str| {
         let file = empty.join(file);
         fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
@@ -213,13 +225,17 @@ fn build(rustc: &Rustc, places: &Places, target: Target, partial: &Path) -> anyh
         .arg("-Zbuild-std=std,panic_abort,proc_macro,test")
         .current_dir(&empty)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("__CARGO_TESTS_ONLY_SRC_ROOT", partial.join("source/library"))
+        .env("__CARGO_TESTS_ONLY_SRC_ROOT", place.join("source/library"))
         .env("CARGO_TARGET_DIR", &out)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))
-    .context("building the standard library")?;
-    let into = libraries(&partial.join("sysroot"), target);
+    .context("building the standard library")
+}
+
+/// Keeps what a sysroot has of all that was built.
+fn keep(place: &Path, target: Target, sysroot: &Path) -> anyhow::Result<()> {
+    let into = libraries(sysroot, target);
     fs::create_dir_all(&into).with_context(|| format!("making {}", into.display()))?;
-    let built = out.join(target.triple()).join("release/deps");
+    let built = place.join("built").join(target.triple()).join("release/deps");
     for entry in built.read_dir().with_context(|| format!("reading {}", built.display()))? {
         let file = entry.with_context(|| format!("reading {}", built.display()))?.path();
         if file.extension().is_some_and(|e| e == "rlib") {
@@ -227,10 +243,6 @@ fn build(rustc: &Rustc, places: &Places, target: Target, partial: &Path) -> anyh
             fs::copy(&file, &to).with_context(|| format!("keeping {}", to.display()))?;
         }
     }
-    ensure!(
-        holds_std(&partial.join("sysroot"), target),
-        "{}: expected libstd, found none",
-        into.display()
-    );
+    ensure!(holds_std(sysroot, target), "{}: expected libstd, found none", into.display());
     Ok(())
 }

@@ -135,7 +135,7 @@ fn release(
     writeln!(text, "version = \"{version}\"")?;
     writeln!(text, "commit = \"{}\"", checkout.commit)?;
     writeln!(text, "bundle = \"sha256:{digest}\"")?;
-    writeln!(text, "rustc = \"{} ({})\"", built.rustc.release, &built.rustc.commit[..9])?;
+    writeln!(text, "rustc = \"{} ({})\"", built.rustc.release, built.rustc.short_commit())?;
     writeln!(text, "std = \"{}\"", built.std)?;
     Ok(text)
 }
