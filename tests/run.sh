@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check and test of the workspace, and first installs what they need beside Rust:
-# real peers from Debian's packages (as root; otherwise it says what is missing), and ONNX
-# Runtime from PyPI into .cache/venv and .cache/wheels.
+# real peers from Debian's packages (as root; otherwise it says what is missing), ONNX Runtime
+# from PyPI into .cache/venv and .cache/wheels, and a package for arm64 with a Debian root to install it into.
 #
 #   tests/run.sh            everything
 #   tests/run.sh NAME...    the same, but only tests whose names hold NAME
@@ -30,7 +30,7 @@ install_peers() {
     # What is asked for, and the package that brings it.
     for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk Orthanc:orthanc mosquitto:mosquitto \
         mosquitto_sub:mosquitto-clients strace:strace openssl:openssl shellcheck:shellcheck \
-        mkfs.ext4:e2fsprogs; do
+        mkfs.ext4:e2fsprogs debootstrap:debootstrap qemu-aarch64-static:qemu-user-static; do
         have "${need%%:*}" || packages+=("${need##*:}")
     done
     [ "${#packages[@]}" -gt 0 ] || return 0
@@ -83,9 +83,75 @@ library() {
     find "$PWD/$folder" -name 'libonnxruntime.so.*' -print -quit
 }
 
+# The oldest Debian that is still served: its glibc, 2.31, is JetPack 5's.
+arm_suite=bullseye
+
+# Lets the kernel run arm64 programs, by qemu where this machine is none.
+run_arm_programs() {
+    local misc=/proc/sys/fs/binfmt_misc
+    [ "$(uname -m)" != aarch64 ] || return 0
+    [ -e "$misc/register" ] || mount -t binfmt_misc binfmt_misc "$misc" || return 1
+    [ -e "$misc/qemu-aarch64" ] || cat /usr/lib/binfmt.d/qemu-aarch64.conf >"$misc/register"
+}
+
+# A Debian root, unpacked here and configured by its own programs.
+debian_root() {
+    debootstrap --arch=arm64 --variant=minbase --foreign "$arm_suite" "$1" "$2" || return 1
+    chroot "$1" /debootstrap/debootstrap --second-stage
+}
+
+# A Debian root of the devices' processor, made once.
+make_arm_root() {
+    local root="$1" mirror="${CLEARFILM_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+    [ ! -d "$root" ] || return 0
+    step "making a root of $arm_suite for arm64"
+    rm -rf "$root.partial"
+    mkdir -p "$root.partial"
+    if ! debian_root "$root.partial" "$mirror" >"$root.log" 2>&1; then
+        tail -n 20 "$root.log"
+        return 1
+    fi
+    # ONNX Runtime asks what the processor can do, and qemu 7 shows it this machine's.
+    printf 'processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\nCPU part\t: 0xd42\nCPU revision\t: 1\n' \
+        >"$root.partial/proc/cpuinfo"
+    mv "$root.partial" "$root"
+}
+
+# ONNX Runtime of the same version as this machine's, for the devices' processor.
+fetch_arm_runtime() {
+    local version folder
+    version="$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)"
+    folder="$PWD/.cache/arm64/onnxruntime-$version"
+    if [ ! -d "$folder" ]; then
+        step "fetching onnxruntime $version for arm64" >&2
+        rm -rf "$folder.partial"
+        .cache/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+            --platform manylinux_2_28_aarch64 --dest "$folder.partial" "onnxruntime==$version"
+        python3 -m zipfile -e "$folder.partial"/onnxruntime-*.whl "$folder.partial"
+        mv "$folder.partial" "$folder"
+    fi
+    find "$folder" -name 'libonnxruntime.so.*' -print -quit
+}
+
+# The package is built in any case; where it cannot be run, its tests say that they are skipped.
+prepare_arm() {
+    local root="$PWD/.cache/arm64/root-$arm_suite"
+    mkdir -p .cache/arm64
+    step "cross-building the package for arm64"
+    CLEARFILM_TEST_ARM_DEB="$(cargo xtask package arm64 | tee /dev/stderr | sed -n 's/^\(.*_arm64\.deb\): .*/\1/p')"
+    if [ "$(id -u)" -ne 0 ] || ! run_arm_programs; then
+        printf '!! SKIPPED: running it: this machine does not let us register qemu in binfmt_misc\n'
+        return 0
+    fi
+    make_arm_root "$root"
+    CLEARFILM_TEST_ARM_ORT="$(fetch_arm_runtime)"
+    CLEARFILM_TEST_ARM_ROOT="$root"
+    export CLEARFILM_TEST_ARM_DEB CLEARFILM_TEST_ARM_ORT CLEARFILM_TEST_ARM_ROOT
+}
+
 check_scripts() {
     local scripts=()
-    mapfile -t scripts < <(git -c safe.directory='*' ls-files '*.sh' .ci/run)
+    mapfile -t scripts < <(git -c safe.directory='*' ls-files '*.sh' .ci/run 'provisioning/debian/*')
     step "shellcheck: ${#scripts[@]} scripts"
     shellcheck "${scripts[@]}"
     step "python: every script compiles"
@@ -95,5 +161,9 @@ check_scripts() {
 install_peers
 install_python
 check_scripts
+# Minutes, which a selection of other tests does without.
+case "$*" in
+"" | *arm*) prepare_arm ;;
+esac
 # Formatting, lints and tests; what this toolchain lacks is skipped, loudly.
 cargo run --quiet --locked -p xtask -- gate "$@"

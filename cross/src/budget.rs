@@ -2,33 +2,24 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use bytesize::ByteSize;
+
+use crate::binary::stripped;
 
 /// Prints the size of `file` without symbols, and fails above `max`.
 pub(crate) fn run(file: &Path, max: ByteSize) -> anyhow::Result<ExitCode> {
-    let size = stripped(file)?;
     let name = file.display();
+    let bytes = fs::read(file).with_context(|| format!("reading {name}"))?;
+    let size = stripped(&bytes).with_context(|| format!("measuring {name}"))?;
     if size <= max {
         anstream::println!("{name}: {size} without symbols, of at most {max}");
         return Ok(ExitCode::SUCCESS);
     }
     anstream::eprintln!("{name}: expected at most {max} without symbols, found {size}");
     Ok(ExitCode::FAILURE)
-}
-
-/// The size after `strip`, which every linker's package brings; the file itself stays as it is.
-fn stripped(file: &Path) -> anyhow::Result<ByteSize> {
-    let out = std::env::temp_dir().join(format!("xtask-stripped-{}", std::process::id()));
-    let done = Command::new("strip").arg("--strip-all").arg("-o").arg(&out).arg(file).output();
-    let done = done.context("running strip")?;
-    let why = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "stripping {}: {}", file.display(), why.trim());
-    let size = fs::metadata(&out).with_context(|| format!("measuring {}", out.display()))?.len();
-    fs::remove_file(&out).with_context(|| format!("removing {}", out.display()))?;
-    Ok(ByteSize(size))
 }
 
 #[cfg(test)]
@@ -50,7 +41,10 @@ mod tests {
 
     #[test]
     fn what_is_no_binary_is_an_error_that_names_the_file() {
-        let error = stripped(Path::new("no-such-file")).expect_err("refused").to_string();
-        assert!(error.contains("no-such-file"), "{error}");
+        let error = run(Path::new("no-such-file"), ByteSize::gib(1)).expect_err("refused");
+        assert!(error.to_string().contains("no-such-file"), "{error}");
+        let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let error = run(&text, ByteSize::gib(1)).expect_err("refused").to_string();
+        assert!(error.contains("Cargo.toml"), "{error}");
     }
 }

@@ -2,12 +2,18 @@
 //! that a hundred devices differ only where they must.
 
 mod acl;
+#[path = "../../runtime/src/cli/manual.rs"]
+mod manual;
 mod unit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// What the program is called.
+const NAME: &str = "clearfilm-fleet";
 
 /// Renders the files that a fleet of Clearfilm devices needs. Results go to stdout.
 #[derive(Debug, Parser)]
@@ -22,6 +28,11 @@ enum Verb {
     /// Render a file for one device.
     #[command(subcommand)]
     Render(Render),
+    /// Print what a shell reads to complete a command line.
+    Completions { shell: Shell },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +56,8 @@ fn main() -> ExitCode {
     let rendered = match Arguments::parse().verb {
         Verb::Render(Render::Acl(acl)) => acl.render(),
         Verb::Render(Render::Unit { binary, config }) => unit::render(&binary, &config),
+        Verb::Completions { shell } => Ok(manual::completions(NAME, &Arguments::command(), shell)),
+        Verb::Man => manual::page(NAME, &Arguments::command()).map_err(anyhow::Error::from),
     };
     match rendered {
         Ok(text) => {
@@ -55,5 +68,15 @@ fn main() -> ExitCode {
             anstream::eprintln!("clearfilm-fleet: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_that_packages_carry_is_what_the_program_says() {
+        manual::check_kept(NAME, &Arguments::command());
     }
 }

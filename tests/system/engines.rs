@@ -31,7 +31,7 @@ const CENTRED_COSINE: f32 = 0.95;
 
 /// Decisions of two engines are the same wherever both probabilities are at least this far from
 /// the threshold.
-const MARGIN: f64 = 0.02;
+pub(crate) const MARGIN: f64 = 0.02;
 
 fn bundle() -> Bundle {
     Bundle::from_files(embedded_demo()).expect("the demo bundle is whole")

@@ -1,6 +1,7 @@
 //! The house inspected and the appliance run with real peers, in one binary: one link for all
 //! system tests.
 
+mod arm;
 mod associate;
 mod brokers;
 mod built;

@@ -8,6 +8,7 @@ mod control;
 mod demo;
 mod doctor;
 mod log;
+mod manual;
 mod phantom;
 mod pixels;
 mod read;
@@ -20,10 +21,13 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use clearfilm::config::{Config, Loaded};
 
+/// What the program is called.
+const NAME: &str = "clearfilm";
 /// Exit status where something is not ready (no engine runs the bundle).
 const NOT_READY: u8 = 3;
 /// Exit status where a configuration or a bundle is refused.
@@ -38,8 +42,11 @@ const INVALID: u8 = 4;
 /// Nothing that Clearfilm writes is a diagnosis: drafts are for a radiologist to accept or change.
 #[derive(Debug, Parser)]
 #[command(name = "clearfilm", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CLEARFILM_COMMIT"), ")"))]
-#[command(
-    after_help = "Start with `clearfilm demo`: it needs no configuration, no network and no data."
+#[cfg_attr(
+    feature = "demo",
+    command(
+        after_help = "Start with `clearfilm demo`: it needs no configuration, no network and no data."
+    )
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -91,6 +98,11 @@ enum Verb {
     Alarm(control::Alarm),
     /// Write the encoder's input pixels of files to safetensors, for training.
     Pixels(pixels::Pixels),
+    /// Print what a shell reads to complete a command line.
+    Completions { shell: Shell },
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
 }
 
 /// Which configuration a verb works with.
@@ -130,6 +142,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             clearfilm::selftest::probe::serve()?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Completions { shell } => {
+            anstream::print!("{}", manual::completions(NAME, &Arguments::command(), shell));
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Man => {
+            anstream::print!("{}", manual::page(NAME, &Arguments::command())?);
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::TrialChild => {
             clearfilm::pipeline::trial::serve()?;
             Ok(ExitCode::SUCCESS)
@@ -149,4 +169,14 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .thread_name("edge")
         .enable_all()
         .build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_that_packages_carry_is_what_the_program_says() {
+        manual::check_kept(NAME, &Arguments::command());
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) fn heading(text: &str) -> String {
 }
 
 /// A line about something that was sent.
+#[cfg(feature = "demo")]
 pub(crate) fn sent(text: &str) -> String {
     paint(DIM, &format!("→ {text}"))
 }

@@ -21,6 +21,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["web"]),
     ("charls", &["decode"]),
     ("clap", &BINARY),
+    ("clap_complete", &BINARY),
+    ("clap_mangen", &BINARY),
     ("dicom_*", &["phantom", "ingest", "decode"]),
     ("figment", &["config", "bundle"]),
     ("flate2", &["ingest", "decode", "store"]),
