@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::checkout::Checkout;
 use crate::crates::PACKAGES;
-use crate::output::bytes_of;
+use crate::output::{bytes_of, run};
 
 /// Shells with completions: the name, how files are called, and where a device keeps them.
 const SHELLS: [(&str, &str, &str, &str); 3] = [
@@ -39,15 +39,16 @@ pub(crate) fn installed() -> Vec<(String, String)> {
 
 /// Asks this machine's own programs, and writes what they say into the repository.
 pub(crate) fn write(checkout: &Checkout) -> anyhow::Result<()> {
-    for program in PACKAGES {
-        let ask = |words: &[&str]| {
-            let mut cargo = Command::new("cargo");
-            cargo.args(["run", "--quiet", "--locked", "--package", program, "--"]).args(words);
-            bytes_of(cargo.current_dir(&checkout.root))
-        };
-        keep(checkout, &page(program), &ask(&["man"])?)?;
+    // As the gate builds them, so that nothing is compiled twice.
+    run(Command::new("cargo")
+        .args(["build", "--locked", "--workspace", "--all-targets"])
+        .current_dir(&checkout.root))?;
+    for name in PACKAGES {
+        let program = checkout.target().join("debug").join(name);
+        let ask = |words: &[&str]| bytes_of(Command::new(&program).args(words));
+        keep(checkout, &page(name), &ask(&["man"])?)?;
         for shell in SHELLS {
-            keep(checkout, &completions(program, shell), &ask(&["completions", shell.0])?)?;
+            keep(checkout, &completions(name, shell), &ask(&["completions", shell.0])?)?;
         }
     }
     Ok(())
