@@ -25,6 +25,9 @@ use device::{Device, onnx_runtime, said};
 /// engines must agree.
 const PROBABILITY: f64 = MARGIN;
 
+/// A try of an engine takes a hundred times as long under emulation as on a device.
+const EMULATED: (&str, &str) = ("CLEARFILM__ENGINE__PROBE_WALL", "20m");
+
 /// Phantoms that are read on both; each variant is drawn differently.
 const PHANTOMS: std::ops::Range<u64> = 1..4;
 
@@ -105,7 +108,7 @@ fn the_installed_program_checks_itself_and_reads_as_on_this_machine() {
     let checked = device.program("/usr/bin/clearfilm").arg("check").output();
     let (valid, text) = said(&checked.expect("chroot is there"));
     assert!(valid && text.contains("# bundle demo"), "{text}");
-    let tract = [("CLEARFILM__ENGINE__ORDER", "[\"tract\"]")];
+    let tract = [("CLEARFILM__ENGINE__ORDER", "[\"tract\"]"), EMULATED];
     check_selftest(&device, &tract, "tract");
     check_reads_alike(&device, &files, &tract);
     let Some(library) = onnx_runtime("ONNX Runtime on arm64") else { return };
@@ -113,6 +116,7 @@ fn the_installed_program_checks_itself_and_reads_as_on_this_machine() {
     let ort = [
         ("CLEARFILM__ENGINE__ORDER", "[\"cpu\"]"),
         ("CLEARFILM__ENGINE__LIBRARY", "/usr/lib/libonnxruntime.so"),
+        EMULATED,
     ];
     check_selftest(&device, &ort, "cpu");
     check_reads_alike(&device, &files, &ort);
@@ -153,7 +157,7 @@ fn the_installed_service_publishes_what_the_same_image_gives_on_this_machine() {
     subscriber.until("the exam from arm64", &mut seen, |seen| published(seen) == 1);
     service.terminate();
     let log = fs::read_to_string(log).expect("a log");
-    assert!(log.contains("engine passed the self-test"), "{log}");
+    assert!(log.contains("engine reads backend=\"tract\""), "{log}");
     says_nobody("the log of arm64", &log);
     let site = Site::new(broker.port, "");
     let here = site.run();
