@@ -125,7 +125,7 @@ impl Health {
             "outbox": {"depth": levels.outbox_depth, "oldest_s": levels.outbox_oldest_s},
             "disk_free_bytes": levels.free_bytes,
             "readings": levels.records,
-            "board": Board::read(Path::new("/")),
+            "board": levels.board,
         })
     }
 
@@ -135,7 +135,6 @@ impl Health {
         let now = self.clock.now();
         let oldest = self.store.oldest_message().ok().flatten();
         let oldest_s = oldest.map_or(0, |time| (now - time).num_seconds().max(0));
-        let board = Board::read(Path::new("/"));
         Levels {
             outbox_depth: self.store.outbox_rows(),
             outbox_oldest_s: u64::try_from(oldest_s).unwrap_or(0),
@@ -145,9 +144,7 @@ impl Health {
             sequence: self.store.last_sequence(),
             selftest: engine.is_none(),
             alarms: self.alarms.raised().into_keys().map(AlarmKind::name).collect(),
-            temperature_c: board.temperature_c.into_iter().collect(),
-            throttled: !board.throttled.is_empty(),
-            power_mode: board.power_mode,
+            board: Board::read(Path::new("/")),
         }
     }
 

@@ -7,11 +7,11 @@
 // The ground everything stands on.
 pub mod id;
 pub mod clock;
+pub mod board;
 pub mod pulse;
 pub mod metrics;
 pub mod config;
 pub mod device;
-pub mod board;
 pub mod tls;
 pub mod bundle;
 pub mod phantom;

@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::board::Board;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfAlarm {
     alarm: &'static str,
@@ -42,12 +44,8 @@ pub struct Levels {
     pub selftest: bool,
     /// Names of the alarms that are raised.
     pub alarms: Vec<&'static str>,
-    /// Temperature of each thermal zone, degrees Celsius.
-    pub temperature_c: Vec<(String, f64)>,
-    /// Is something slowed down because it is hot?
-    pub throttled: bool,
-    /// The board's power mode.
-    pub power_mode: Option<String>,
+    /// What the board says of itself.
+    pub board: Board,
 }
 
 /// The gauges behind [`Levels`].
@@ -113,12 +111,12 @@ impl LevelGauges {
             self.alarms.get_or_create(&OfAlarm { alarm }).set(1);
         }
         self.temperature.clear();
-        for (zone, degrees) in &levels.temperature_c {
+        for (zone, degrees) in &levels.board.temperature_c {
             self.temperature.get_or_create(&OfZone { zone: zone.clone() }).set(*degrees);
         }
-        self.throttled.set(i64::from(levels.throttled));
+        self.throttled.set(i64::from(!levels.board.throttled.is_empty()));
         self.power_mode.clear();
-        if let Some(mode) = &levels.power_mode {
+        if let Some(mode) = &levels.board.power_mode {
             self.power_mode.get_or_create(&OfMode { mode: mode.clone() }).set(1);
         }
     }
