@@ -45,7 +45,9 @@ impl Engines {
             Some(known) => *known = verdict,
             None => self.verdicts.push(verdict),
         }
-        let open = self.verdicts.iter().any(|v| v.verdict == Verdict::Probing);
+        // One that passed is about to read.
+        let awaited = |v: &EngineVerdict| matches!(v.verdict, Verdict::Probing | Verdict::Passed);
+        let open = self.verdicts.iter().any(awaited);
         self.failed = self.running.is_none() && !open;
         self.problem = match (&self.running, open) {
             (Some(_), _) => None,
@@ -54,9 +56,17 @@ impl Engines {
         };
     }
 
-    /// Is it still to be tried?
-    fn open(&self, choice: EngineChoice) -> bool {
-        self.verdicts.iter().any(|v| v.name == choice.name() && v.verdict == Verdict::Probing)
+    /// The next engine to be tried: the first that is open, and of those behind the compiled-in one
+    /// only where that one, which needs no try, was passed over.
+    fn next(&self, order: &[EngineChoice]) -> Option<EngineChoice> {
+        let is = |choice: EngineChoice, verdict| {
+            self.verdicts.iter().any(|v| v.name == choice.name() && v.verdict == verdict)
+        };
+        order
+            .iter()
+            .copied()
+            .take_while(|&c| c != EngineChoice::Tract || is(c, Verdict::Rejected))
+            .find(|&c| is(c, Verdict::Probing))
     }
 
     /// As the metrics tell it.
@@ -114,11 +124,8 @@ fn choose(shared: &Shared) {
     let _one_at_a_time = lock(&shared.choosing);
     let prober = Prober::own(&shared.bundle, &shared.config);
     let order = &shared.config.engine.order;
-    let better = order.iter().take_while(|c| **c != EngineChoice::Tract);
-    for &choice in better {
-        if shared.work.stopped() || !shared.engines.borrow().open(choice) {
-            continue;
-        }
+    let next = || shared.engines.borrow().next(order);
+    while let Some(choice) = next().filter(|_| !shared.work.stopped()) {
         tracing::info!(engine = choice.name(), "engine is tried");
         let passed = prober
             .probe(choice)
@@ -145,7 +152,7 @@ fn sessions(
 
 impl Shared {
     /// The compiled-in engine, where the configuration asks for it and it passes the self-test.
-    pub(super) fn compiled_in(&self) -> Option<Box<dyn Encoder>> {
+    pub(super) fn compiled_in(self: &Arc<Self>) -> Option<Box<dyn Encoder>> {
         if !self.config.engine.order.contains(&EngineChoice::Tract) {
             return None;
         }
@@ -157,6 +164,7 @@ impl Shared {
             }
             Err(reason) => {
                 self.pass_over(EngineChoice::Tract.name(), reason);
+                try_in_order(self);
                 None
             }
         }
@@ -203,6 +211,10 @@ impl Shared {
     pub(super) fn is_sound(self: &Arc<Self>, encoder: &mut dyn Encoder, text: &str) -> bool {
         let Err(error) = selftest::check(&self.bundle, encoder) else { return true };
         let name = name_of(encoder.engine()).to_owned();
+        if self.engines.borrow().running.as_ref().map(name_of) != Some(&name) {
+            // Another reader has found it wanting before: what followed is under way.
+            return false;
+        }
         self.tell_engines(|engines| {
             engines.running = None;
             for verdict in &mut engines.verdicts {
@@ -270,6 +282,21 @@ mod tests {
         ];
         assert_eq!(told(&engines), expected);
         assert!(engines.problem.is_none() && !engines.failed);
+    }
+
+    #[test]
+    fn engines_behind_the_compiled_in_one_are_tried_only_where_it_fails() {
+        let order = [EngineChoice::Cuda, EngineChoice::Tract, EngineChoice::Cpu];
+        let mut engines = Engines::of(&order);
+        assert_eq!(engines.next(&order), Some(EngineChoice::Cuda));
+        engines.take(EngineVerdict::rejected("cuda", "no GPU"));
+        assert_eq!(engines.next(&order), None, "it may still pass");
+        engines.take(EngineVerdict::rejected("tract", "wrong bundle"));
+        assert_eq!(engines.next(&order), Some(EngineChoice::Cpu));
+        assert!(!engines.failed, "one is still tried");
+        engines.take(EngineVerdict::new("cpu", Verdict::Passed));
+        assert_eq!(engines.next(&order), None);
+        assert!(!engines.failed, "it is about to read");
     }
 
     #[test]
