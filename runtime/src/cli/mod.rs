@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Alarm(alarm) => control::alarm(&alarm),
         Verb::Doctor(doctor) => doctor::run(&doctor),
         Verb::ProbeChild => {
-            clearfilm::selftest::probe::serve()?;
+            clearfilm::selftest::child::serve()?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Completions { shell } => {

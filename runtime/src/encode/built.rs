@@ -6,7 +6,7 @@
 //! anywhere else has no record here.
 //!
 //! On disk: `current/` with the engines and `record.json`; `aside/`, the last folder that did not
-//! fit, for whoever wants to know why.
+//! fit, for whoever wants to know why; `lock`, because `doctor` and the service may meet here.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -14,6 +14,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
@@ -89,21 +90,26 @@ pub enum Found {
     Aside(String),
 }
 
-/// The folder of built engines.
-#[derive(Debug, Clone)]
+/// The folder of built engines, for one process at a time: who waits finds what the other built.
+#[derive(Debug)]
 pub struct Built {
     root: PathBuf,
     bytes_max: u64,
+    /// Held as long as this lives.
+    _lock: File,
 }
 
 impl Built {
-    /// Opens the folder, or makes it for this user alone.
+    /// Opens the folder, or makes it for this user alone; waits while another process has it, which
+    /// is at most as long as an engine may take to be built.
     ///
     /// # Errors
-    /// It cannot be made, or not be made private.
+    /// It cannot be made, not be made private, or not be locked.
     pub fn open(root: &Path, bytes_max: u64) -> io::Result<Self> {
         private(root)?;
-        Ok(Self { root: root.into(), bytes_max })
+        let lock = File::create(root.join("lock"))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(Self { root: root.into(), bytes_max, _lock: lock })
     }
 
     /// Where engines are read from and written to.
@@ -212,8 +218,11 @@ impl Built {
         Ok(names)
     }
 
-    /// One folder is kept aside: it is for looking at, and disks are small.
-    fn set_aside(&self) -> io::Result<()> {
+    /// Moves the folder aside. One is kept: it is for looking at, and disks are small.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn set_aside(&self) -> io::Result<()> {
         let aside = self.root.join("aside");
         match fs::symlink_metadata(&aside) {
             Ok(facts) if facts.is_dir() => fs::remove_dir_all(&aside)?,

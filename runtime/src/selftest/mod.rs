@@ -5,6 +5,7 @@
 //! it than to any other: on a weak network all embeddings are alike, and a swapped input would
 //! pass a plain cosine.
 
+pub mod child;
 pub mod probe;
 
 use serde::{Deserialize, Serialize};

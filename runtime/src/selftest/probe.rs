@@ -3,25 +3,23 @@
 //!
 //! What passed is then started here, and held against the golden outputs once more.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{Nearness, SelftestError, check};
 use crate::bundle::Bundle;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, BundleChoice, Config, EngineChoice};
+use crate::decode::Program;
 use crate::decode::deadline::within;
-use crate::decode::{Program, jail};
 use crate::encode::built::{Built, Found, Key};
 use crate::encode::platform::Platform;
 use crate::encode::{self, Encoder, Engine, EngineVerdict, Nodes, Verdict};
-use crate::preprocess::{ModelInput, Picture};
 
 /// Most that a child may say before its answer, bytes: libraries write logs.
 const SAID_MAX: u64 = 1 << 20;
@@ -30,10 +28,7 @@ const SAID_MAX: u64 = 1 << 20;
 const QUOTED_MAX: usize = 300;
 
 /// Begins the line that holds the answer, since libraries write to standard output as they like.
-const MARK: &str = "clearfilm probe: ";
-
-/// Added to the niceness of a child: an engine is built while another one reads.
-const NICE: i32 = 10;
+pub(super) const MARK: &str = "clearfilm probe: ";
 
 /// What a probe found of an engine that passed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,7 +73,7 @@ pub struct Trusted {
 
 /// Tries engines on the configured bundle.
 pub struct Prober<'a> {
-    /// The program that serves [`serve`].
+    /// The program that serves [`super::child::serve`].
     pub program: Program,
     /// The bundle of the configuration.
     pub bundle: &'a Bundle,
@@ -88,15 +83,15 @@ pub struct Prober<'a> {
 
 /// What a child is told.
 #[derive(Serialize, Deserialize)]
-struct Task {
-    choice: EngineChoice,
-    what: What,
-    engine: config::Engine,
-    bundle: BundleChoice,
+pub(super) struct Task {
+    pub(super) choice: EngineChoice,
+    pub(super) what: What,
+    pub(super) engine: config::Engine,
+    pub(super) bundle: BundleChoice,
 }
 
 #[derive(Serialize, Deserialize)]
-enum What {
+pub(super) enum What {
     /// Only what built engines depend on.
     Platform,
     /// Everything, with engines that TensorRT built in this folder.
@@ -104,7 +99,7 @@ enum What {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Answer {
+pub(super) enum Answer {
     Platform(Platform),
     Passed(Box<Passed>),
     Failed(String),
@@ -124,18 +119,31 @@ impl<'a> Prober<'a> {
     /// # Errors
     /// Why it is to be passed over.
     pub fn probe(&self, choice: EngineChoice) -> Result<Trusted, String> {
-        let ours = if choice == EngineChoice::TensorRt { Some(self.prepare()?) } else { None };
-        let folder = ours.as_ref().map(|(built, _)| built.folder());
-        let wall = self.config.engine.wall(choice);
-        let passed = match self.ask(choice, What::Engine { built: folder }, wall)? {
-            Answer::Passed(passed) => *passed,
-            Answer::Failed(reason) => return Err(reason),
-            Answer::Platform(_) => return Err("expected a verdict, found another answer".into()),
-        };
-        if let Some((built, key)) = &ours {
-            built.seal(key).map_err(|e| format!("recording built engines: {e}"))?;
+        if choice != EngineChoice::TensorRt {
+            return Ok(Trusted { choice, passed: self.run(choice, None)?, key: None });
         }
-        Ok(Trusted { choice, passed, key: ours.map(|(_, key)| key) })
+        let (built, key, found) = self.prepare()?;
+        let passed = match self.run(choice, Some(built.folder())) {
+            // The record fits and the engine does not: what made the difference is not in the record.
+            Err(reason) if found == Found::Fitting => {
+                tracing::warn!(reason, "the built engine fails; TensorRT builds anew");
+                let aside = built.set_aside().and_then(|()| built.prepare(&key));
+                aside.map_err(|e| format!("built engines: {e}"))?;
+                self.run(choice, Some(built.folder()))?
+            }
+            other => other?,
+        };
+        built.seal(&key).map_err(|e| format!("recording built engines: {e}"))?;
+        Ok(Trusted { choice, passed, key: Some(key) })
+    }
+
+    /// One try in one child.
+    fn run(&self, choice: EngineChoice, built: Option<PathBuf>) -> Result<Passed, String> {
+        match self.ask(choice, What::Engine { built }, self.config.engine.wall(choice))? {
+            Answer::Passed(passed) => Ok(*passed),
+            Answer::Failed(reason) => Err(reason),
+            Answer::Platform(_) => Err("expected a verdict, found another answer".into()),
+        }
     }
 
     /// Starts here what passed there.
@@ -143,15 +151,16 @@ impl<'a> Prober<'a> {
     /// # Errors
     /// It does not do here what it did there, or its built engines are no longer what they were.
     pub fn start(&self, trusted: &Trusted) -> Result<Box<dyn Encoder>, String> {
-        let mut folder = None;
-        if let Some(key) = &trusted.key {
-            let built = self.built()?;
+        // Held until the session is made.
+        let built = trusted.key.as_ref().map(|_| self.built()).transpose()?;
+        if let (Some(built), Some(key)) = (&built, &trusted.key) {
             match built.prepare(key).map_err(|e| format!("built engines: {e}"))? {
-                Found::Fitting => folder = Some(built.folder()),
+                Found::Fitting => {}
                 Found::Nothing => return Err("expected built engines, found none".into()),
                 Found::Aside(why) => return Err(format!("built engines changed: {why}")),
             }
         }
+        let folder = built.as_ref().map(Built::folder);
         let engine = &self.config.engine;
         let started = encode::start_with(trusted.choice, self.bundle, engine, folder.as_deref());
         let mut encoder = started.map_err(|e| e.to_string())?;
@@ -217,7 +226,7 @@ impl<'a> Prober<'a> {
 
     /// Learns what built engines depend on, and leaves their folder fitting or empty, before any
     /// process that could open one is started.
-    fn prepare(&self) -> Result<(Built, Key), String> {
+    fn prepare(&self) -> Result<(Built, Key, Found), String> {
         let engine = &self.config.engine;
         let platform = match self.ask(EngineChoice::TensorRt, What::Platform, engine.probe_wall)? {
             Answer::Platform(platform) => platform,
@@ -227,14 +236,14 @@ impl<'a> Prober<'a> {
         let key = Key::new(self.bundle, &platform, engine);
         let built = self.built()?;
         let found = built.prepare(&key).map_err(|e| format!("built engines: {e}"))?;
-        match found {
+        match &found {
             Found::Fitting => tracing::info!("built engines fit"),
             Found::Nothing => tracing::info!("TensorRT builds an engine"),
             Found::Aside(why) => {
                 tracing::warn!(why, "built engines moved aside; TensorRT builds anew");
             }
         }
-        Ok((built, key))
+        Ok((built, key, found))
     }
 
     /// One question to one child, which is killed after `wall`.
@@ -300,91 +309,6 @@ fn quote(said: &str) -> String {
     if printable.is_empty() { String::new() } else { format!("; it said: {}", &printable[from..]) }
 }
 
-/// The child's side: the task from standard input, the answer to standard output.
-///
-/// # Errors
-/// The parent is gone or said nothing that can be understood.
-pub fn serve() -> io::Result<()> {
-    jail::outlive_stop_signals();
-    let mut task = Vec::new();
-    io::stdin().lock().read_to_end(&mut task)?;
-    let task: Task = serde_json::from_slice(&task)?;
-    let answer = match enter(&task.engine) {
-        Ok(()) => done(&task).unwrap_or_else(|e| Answer::Failed(e.to_string())),
-        Err(error) => Answer::Failed(format!("limiting its process: {error}")),
-    };
-    let mut out = io::stdout().lock();
-    writeln!(out, "\n{MARK}{}", serde_json::to_string(&answer)?)?;
-    out.flush()
-}
-
-/// What a child gives up before it loads anything: memory beyond its share, a core file, rights by
-/// other programs, and the first place in the queue.
-fn enter(limits: &config::Engine) -> io::Result<()> {
-    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    // Private memory, not addresses: CUDA reserves far more addresses than it uses.
-    rustix::process::setrlimit(Resource::Data, both(limits.memory.as_u64()))?;
-    rustix::process::setrlimit(Resource::Core, both(0))?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    rustix::thread::set_no_new_privs(true)?;
-    rustix::process::nice(NICE)?;
-    // Where memory runs out the kernel ends this process and not the service; where there is no
-    // such file (an emulator) nothing is lost but that.
-    drop(std::fs::write("/proc/self/oom_score_adj", "1000"));
-    Ok(())
-}
-
-fn done(task: &Task) -> Result<Answer, SelftestError> {
-    let built = match &task.what {
-        What::Platform => return Ok(Answer::Platform(encode::platform(&task.engine)?)),
-        What::Engine { built } => built,
-    };
-    let bundle = match Bundle::load(&task.bundle) {
-        Ok(bundle) => bundle,
-        Err(error) => return Ok(Answer::Failed(error.to_string())),
-    };
-    let clock = SystemClock;
-    let begun = clock.monotonic();
-    let mut encoder = encode::start_with(task.choice, &bundle, &task.engine, built.as_deref())?;
-    let load_ms = millis(clock.monotonic().duration_since(begun));
-    let mut times = Vec::new();
-    for pixels in &bundle.golden.inputs {
-        let spec = &bundle.manifest.input;
-        let picture = Picture { rows: spec.height, columns: spec.width, pixels: pixels.to_vec() };
-        let input = ModelInput::of_fitted(picture, spec);
-        let begun = clock.monotonic();
-        encoder.encode(&input)?;
-        times.push(clock.monotonic().duration_since(begun));
-    }
-    let warm_up_ms = times.first().copied().map_or(0, millis);
-    times.sort_unstable();
-    let image_ms = times.get(times.len() / 2).map_or(0.0, |t| t.as_secs_f64() * 1e3);
-    let nearness = check(&bundle, encoder.as_mut())?;
-    let (engine, nodes) = (encoder.engine().clone(), encoder.nodes().clone());
-    // A library may fail in its own end: before the answer, so that this counts.
-    drop(encoder);
-    let memory_kib = memory().get("VmHWM").copied().unwrap_or(0);
-    Ok(Answer::Passed(Box::new(Passed {
-        engine,
-        nodes,
-        load_ms,
-        warm_up_ms,
-        image_ms,
-        memory_kib,
-        nearness,
-    })))
-}
-
-/// Sizes of this process, KiB (proc(5)).
-fn memory() -> BTreeMap<String, u64> {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let size = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.to_owned(), value.trim().strip_suffix(" kB")?.parse().ok()?))
-    };
-    text.lines().filter_map(size).collect()
-}
-
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
