@@ -63,16 +63,23 @@ fn nothing_that_leaves_the_unit_says_who_somebody_is_and_after_erasure_nothing_t
         assert_eq!(status.expect("sent"), 0);
     }
     // Names that say who it is, over both doors, and what cannot be read.
-    fs::write(folder.join("CANARY^PATIENT.dcm"), small(0).0).expect("written");
-    fs::write(folder.join("CANARY^OTHER.txt"), b"CANARY").expect("written");
+    let named = ["CANARY^PATIENT.dcm", "CANARY^OTHER.txt"];
+    fs::write(folder.join(named[0]), small(0).0).expect("written");
+    fs::write(folder.join(named[1]), b"CANARY").expect("written");
     for case in corpus::cases().into_iter().filter(|case| case.file.len() < 100_000) {
         drop(send::store(site.address(), "CLEARFILM", "TEST", &case.file));
     }
     let mut seen: Vec<Seen> = Vec::new();
     subscriber.until("the good ones", &mut seen, |seen| published(seen) as u64 >= GOOD);
-    wait_until("everything read or set aside", || {
-        site.ask(&["status", "--json"])["inbox"]["depth"] == 0
+    wait_until("the folder taken, everything read or set aside, and told", || {
+        let taken = named.iter().all(|name| !folder.join(name).exists());
+        taken
+            && site.ask(&["status", "--json"])["inbox"]["depth"] == 0
+            && site.ask(&["outbox", "list", "--json"])["depth"] == 0
     });
+    // The broker passes messages on in their order: whatever was told is before the last one.
+    broker.publish("clearfilm/v1/last", "{}");
+    subscriber.until("the last", &mut seen, |seen| seen.iter().any(|s| s.kind() == "last"));
     let log = fs::read_to_string(site.log()).expect("a log");
     assert!(log.contains("TRACE"), "everything is logged");
     let mut told = vec![

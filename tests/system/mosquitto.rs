@@ -57,6 +57,15 @@ impl Broker {
         });
     }
 
+    /// A message of nobody's, behind everything that the broker has taken so far.
+    pub(crate) fn publish(&self, topic: &str, text: &str) {
+        let status = Command::new("mosquitto_pub")
+            .args(["-V", "5", "-q", "1", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-t", topic, "-m", text])
+            .status();
+        assert!(status.expect("mosquitto_pub is installed").success(), "the broker takes it");
+    }
+
     /// `SIGKILL`: what it had acknowledged and not written is lost.
     pub(crate) fn kill(&mut self) {
         if let Some(process) = self.process.take() {
