@@ -125,6 +125,22 @@ fn every_engine_passes_the_golden_set_and_the_same_image_gives_the_same_bytes() 
     }
 }
 
+#[test]
+fn how_many_threads_compute_an_image_changes_no_byte_of_it() {
+    let bundle = bundle();
+    let frames = phantoms(3);
+    let bytes = |threads: usize| -> Vec<Vec<u8>> {
+        let config = config::Engine { threads, ..engine_config() };
+        let mut encoder =
+            encode::start(EngineChoice::Tract, &bundle, &config).expect("tract is compiled in");
+        let mut reading = |frame| read(frame, &bundle, &policy(), encoder.as_mut()).expect("read");
+        frames.iter().map(|f| serde_json::to_vec(&reading(f)).expect("written")).collect()
+    };
+    let one = bytes(1);
+    assert_eq!(one, bytes(2), "two threads");
+    assert_eq!(one, bytes(3), "three threads");
+}
+
 /// The demo bundle with its first two golden inputs changed for each other and every hash made to
 /// fit again.
 fn with_swapped_golden_inputs() -> Files {

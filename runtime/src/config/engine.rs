@@ -16,7 +16,7 @@ pub struct Engine {
     pub library: PathBuf,
     /// Reader threads; each owns one engine session.
     pub sessions: usize,
-    /// Threads inside one session (ONNX Runtime).
+    /// Threads inside one session, of ONNX Runtime on the CPU and of tract.
     pub threads: usize,
     /// Number of the GPU that TensorRT and CUDA compute on.
     pub device: u16,

@@ -123,7 +123,7 @@ pub fn start_with(
             Err(EncodeError::NotBuilt(choice.name()))
         }
         #[cfg(feature = "tract")]
-        EngineChoice::Tract => Ok(Box::new(tract::Tract::start(bundle)?)),
+        EngineChoice::Tract => Ok(Box::new(tract::Tract::start(bundle, config.threads)?)),
         #[cfg(not(feature = "tract"))]
         EngineChoice::Tract => Err(EncodeError::NotBuilt("tract")),
     }

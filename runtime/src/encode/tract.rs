@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tract_linalg::multithread::Executor;
 use tract_onnx::prelude::*;
 
 use super::{EncodeError, Encoder, Engine, Nodes, Tokens, strip, tokens_from};
@@ -21,10 +22,11 @@ pub(super) struct Tract {
 }
 
 impl Tract {
-    pub(super) fn start(bundle: &Bundle) -> Result<Self, EncodeError> {
+    /// `threads` compute one image; how many there are does not change a bit of the result.
+    pub(super) fn start(bundle: &Bundle, threads: usize) -> Result<Self, EncodeError> {
         let input = &bundle.manifest.input;
         let shape = [1, input.channels, input.height, input.width];
-        let plan = plan(&bundle.encoder, shape)
+        let plan = plan(&bundle.encoder, shape, threads)
             .map_err(|e| EncodeError::Load { engine: "tract", text: format!("{e:#}") })?;
         let engine = Engine {
             backend: "tract".into(),
@@ -73,14 +75,19 @@ impl Encoder for Tract {
 
 /// tract never sees a quantise/dequantise pair: it would run them slower than fp32, and a Softmax
 /// between them comes out silently wrong.
-fn plan(onnx: &[u8], shape: [usize; 4]) -> TractResult<Arc<TypedRunnableModel>> {
+fn plan(onnx: &[u8], shape: [usize; 4], threads: usize) -> TractResult<Arc<TypedRunnableModel>> {
     // A dynamic batch leaves a symbol in the value_info that clashes with our fixed batch of one.
     let reader = tract_onnx::onnx().with_ignore_value_info(true);
     let mut proto = reader.proto_model_for_read(&mut &onnx[..])?;
     strip::quantisation(&mut proto)?;
+    let executor = match threads {
+        // Without a pool no work is handed over, and none of that is paid for.
+        0 | 1 => Executor::SingleThread,
+        _ => Executor::multithread_with_name(threads, "tract"),
+    };
     reader
         .model_for_proto_model(&proto)?
         .with_input_fact(0, f32::fact(shape).into())?
         .into_optimized()?
-        .into_runnable()
+        .into_runnable_with_options(&RunOptions { executor: Some(executor), ..Default::default() })
 }
