@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tract_linalg::multithread::Executor;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::eval;
 
 use super::{EncodeError, Encoder, Engine, Nodes, Tokens, strip, tokens_from};
 use crate::bundle::Bundle;
@@ -51,7 +52,7 @@ impl Encoder for Tract {
     fn encode(&mut self, input: &ModelInput) -> Result<Tokens, EncodeError> {
         let fail = |e: TractError| EncodeError::Run { engine: "tract", text: format!("{e:#}") };
         let tensor = Tensor::from_shape(&self.shape, &input.values).map_err(fail)?;
-        let outputs = self.plan.run(tvec!(tensor.into())).map_err(fail)?;
+        let outputs = self.run(tvec!(tensor.into())).map_err(fail)?;
         let output = outputs.first().ok_or_else(|| EncodeError::Run {
             engine: "tract",
             text: "expected one output, found none".into(),
@@ -72,6 +73,33 @@ impl Encoder for Tract {
         &self.nodes
     }
 }
+
+impl Tract {
+    /// What `plan.run` does, with clean registers behind every node.
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.plan.spawn()?.run_plan_with_eval(inputs, |context, state, node, inputs| {
+            let outputs = eval(context, state, node, inputs);
+            leave_avx();
+            outputs
+        })
+    }
+}
+
+/// tract's kernels for x86-64 leave the upper halves of the vector registers in use. While they are,
+/// every SSE instruction of the thread waits for them, and all that is not compiled for AVX is SSE:
+/// most of tract, and all of ours: head and SAE take three times as long (`docs/benchmarks.md`).
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "no safe wrapper; it forgets what nobody reads")]
+fn leave_avx() {
+    if std::arch::is_x86_feature_detected!("avx") {
+        // SAFETY: the processor has the instruction, and by the calling convention no value is kept
+        // in these halves across a call.
+        unsafe { std::arch::x86_64::_mm256_zeroupper() };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn leave_avx() {}
 
 /// tract never sees a quantise/dequantise pair: it would run them slower than fp32, and a Softmax
 /// between them comes out silently wrong.
