@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::ThreadPoolBuilder;
 use tract_linalg::multithread::Executor;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::eval;
@@ -108,14 +109,29 @@ fn plan(onnx: &[u8], shape: [usize; 4], threads: usize) -> TractResult<Arc<Typed
     let reader = tract_onnx::onnx().with_ignore_value_info(true);
     let mut proto = reader.proto_model_for_read(&mut &onnx[..])?;
     strip::quantisation(&mut proto)?;
-    let executor = match threads {
-        // Without a pool no work is handed over, and none of that is paid for.
-        0 | 1 => Executor::SingleThread,
-        _ => Executor::multithread_with_name(threads, "tract"),
-    };
     reader
         .model_for_proto_model(&proto)?
         .with_input_fact(0, f32::fact(shape).into())?
         .into_optimized()?
-        .into_runnable_with_options(&RunOptions { executor: Some(executor), ..Default::default() })
+        .into_runnable_with_options(&RunOptions {
+            executor: Some(executor(threads)),
+            ..Default::default()
+        })
+}
+
+/// Where the system gives no more threads the reader's own computes alone, to the same bits: slower
+/// beats not reading.
+fn executor(threads: usize) -> Executor {
+    if threads < 2 {
+        // Without a pool no work is handed over, and none of that is paid for.
+        return Executor::SingleThread;
+    }
+    let name = |n| format!("tract-{n}");
+    match ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build() {
+        Ok(pool) => Executor::MultiThread(Arc::new(pool)),
+        Err(error) => {
+            tracing::warn!(threads, %error, "expected threads for tract, found none: one computes");
+            Executor::SingleThread
+        }
+    }
 }
