@@ -1,89 +1,45 @@
 //! How long the daemon takes from its start until it says that it is ready, and what it holds then.
 //!
 //! It runs the release binary (`cargo build --release --workspace`) with the demo bundle, on storage
-//! of its own, without a broker: a dead one delays nothing. The table goes to standard output.
+//! of its own, beside a real broker. The table goes to standard output.
 //!
 //!     cargo bench --bench start -- [--rounds N]
 #![expect(clippy::print_stdout, reason = "the table is what a benchmark makes")]
 
 mod figures;
+#[expect(dead_code, reason = "the system tests use the rest of it")]
+#[path = "../system/mosquitto.rs"]
+mod mosquitto;
+#[expect(dead_code, unused_imports, reason = "the system tests use the rest of it")]
+#[path = "../system/peers.rs"]
+mod peers;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use clearfilm::clock::{Clock as _, SystemClock};
 use clearfilm::ingest::send;
-use clearfilm::phantom::{Encoding, Phantom, Photometric, Projection, Variant};
+use clearfilm::phantom::{Encoding, Photometric};
 
 use figures::{argument, asked, load_average, median, ms, percentile};
+use peers::{Broker, DEADLINE, Process, Site, Subscriber, binary, phantom, published, status};
 
 /// Starts of each engine where the command line does not say.
 const ROUNDS: usize = 20;
 
-/// Longest wait for a word of the daemon.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Images that it reads before its memory is looked at again.
-const IMAGES: u64 = 10;
+const IMAGES: usize = 10;
 
-/// How long the last of them may be read.
-const REST: Duration = Duration::from_secs(2);
+/// What a radiography room sends: 10 MB.
+const ENCODING: Encoding =
+    Encoding { rows: 2500, columns: 2048, bits_stored: 12, photometric: Photometric::Monochrome2 };
 
-/// One start of the daemon.
-struct Started {
-    daemon: Child,
-    manager: UnixDatagram,
+/// What one run of the daemon took.
+struct Run {
     ready_ms: f64,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("bound").port()
-}
-
-/// The release binary beside this benchmark.
-fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("a benchmark has a file");
-    let binary = own.ancestors().nth(2).expect("it lies in target/release/deps").join("clearfilm");
-    assert!(binary.is_file(), "expected {}: cargo build --release --workspace", binary.display());
-    binary
-}
-
-fn start(engines: &str) -> Started {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (port, nobody) = (free_port(), free_port());
-    let text = format!(
-        "[unit]\nsite = \"north\"\nname = \"north-dx-2\"\n\
-         [dicom.scp]\nlisten = \"127.0.0.1:{port}\"\nunknown_peers = \"accept\"\n\
-         [engine]\norder = {engines}\nlibrary = {:?}\n\
-         [storage]\npath = {:?}\nfree_min = \"1MiB\"\n\
-         [http]\nlisten = \"\"\n[telemetry]\nlog = \"error\"\nmetrics = \"\"\n\
-         [mqtt]\nurl = \"mqtt://127.0.0.1:{nobody}\"\n",
-        std::env::var_os("CLEARFILM_TEST_ORT").map(PathBuf::from).unwrap_or_default(),
-        folder.path().join("storage"),
-    );
-    let config = folder.path().join("config.toml");
-    std::fs::write(&config, text).expect("written");
-    let address = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&address).expect("a socket");
-    manager.set_read_timeout(Some(PATIENCE)).expect("set");
-    let begun = SystemClock.monotonic();
-    let daemon = Command::new(binary())
-        .arg("run")
-        .arg("--config")
-        .arg(config)
-        .env("NOTIFY_SOCKET", address)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    until(&manager, "READY=1");
-    let ready_ms = ms(SystemClock.monotonic().duration_since(begun));
-    Started { daemon, manager, ready_ms, port, _folder: folder }
+    /// Resident when it was ready, and the most that ever was until its images were published, MiB.
+    ready_mib: f64,
+    most_mib: f64,
 }
 
 /// Reads what the daemon tells its manager until it says `word`.
@@ -97,66 +53,48 @@ fn until(manager: &UnixDatagram, word: &str) {
     }
 }
 
-impl Started {
-    /// `VmRSS`, what is resident now, or `VmHWM`, the most that was, MiB.
-    fn resident(&self, field: &str) -> f64 {
-        let path = format!("/proc/{}/status", self.daemon.id());
-        let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find(|l| l.starts_with(field)).expect("a field");
-        let kib: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("KiB");
-        kib / 1024.0
-    }
+fn mib(daemon: &Process, field: &str) -> f64 {
+    let kib = u32::try_from(status(daemon, field)).expect("less than 4 TiB");
+    f64::from(kib) / 1024.0
+}
 
-    /// Sends it drawn radiographs of 10 MB.
-    fn images(&self) {
-        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        let encoding = Encoding {
-            rows: 2500,
-            columns: 2048,
-            bits_stored: 12,
-            photometric: Photometric::Monochrome2,
-        };
-        for seed in 0..IMAGES {
-            let phantom = Phantom { seed, projection: Projection::Pa, variant: Variant::Effusion };
-            let file = phantom.to_dicom(&encoding).expect("drawn");
-            assert_eq!(send::store(to, "CLEARFILM", "BENCH", &file).expect("sent"), 0);
-        }
-        std::thread::sleep(REST);
+/// One start with an order of engines, `IMAGES` readings, and the end.
+fn run(order: &str, images: &[Vec<u8>]) -> Run {
+    let broker = Broker::start();
+    let site = Site::new(broker.port, "");
+    let subscriber = Subscriber::start(broker.port, &[]);
+    let socket = site.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(DEADLINE)).expect("set");
+    let library = std::env::var_os("CLEARFILM_TEST_ORT").unwrap_or_default();
+    let mut command = Command::new(binary());
+    command.env("CLEARFILM__ENGINE__ORDER", order).env("CLEARFILM__ENGINE__LIBRARY", library);
+    let begun = SystemClock.monotonic();
+    let daemon = site.start_by(command.env("NOTIFY_SOCKET", &socket));
+    until(&manager, "READY=1");
+    let ready_ms = ms(SystemClock.monotonic().duration_since(begun));
+    let ready_mib = mib(&daemon, "VmRSS");
+    for image in images {
+        let answer = send::store(site.address(), "CLEARFILM", "BENCH", image).expect("sent");
+        assert_eq!(answer, 0);
     }
-
-    /// `SIGTERM`, and its end.
-    fn end(mut self) {
-        let id = self.daemon.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
-        until(&self.manager, "STOPPING=1");
-        self.daemon.wait().expect("it ends");
-    }
+    subscriber.until("every image published", &mut Vec::new(), |seen| published(seen) == IMAGES);
+    let most_mib = mib(&daemon, "VmHWM");
+    daemon.terminate();
+    Run { ready_ms, ready_mib, most_mib }
 }
 
 /// One order of engines, started `rounds` times.
-fn measure(name: &str, engines: &str, rounds: usize) {
-    let (mut ready, mut resident, mut busy) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let started = start(engines);
-        ready.push(started.ready_ms);
-        resident.push(started.resident("VmRSS"));
-        started.images();
-        busy.push(started.resident("VmHWM"));
-        started.end();
-    }
+fn measure(name: &str, order: &str, rounds: usize, images: &[Vec<u8>]) {
+    let runs: Vec<Run> = (0..rounds).map(|_| run(order, images)).collect();
+    let of = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
     println!(
         "| {name} | {:.0} | {:.0} | {:.0} | {:.0} |",
-        median(&ready),
-        percentile(&ready, 99),
-        median(&resident),
-        percentile(&busy, 100)
+        median(&of(|run| run.ready_ms)),
+        percentile(&of(|run| run.ready_ms), 99),
+        median(&of(|run| run.ready_mib)),
+        percentile(&of(|run| run.most_mib), 100)
     );
-}
-
-fn size(binary: &Path) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-    let bytes = std::fs::metadata(binary).expect("it is there").len() as f64;
-    bytes / f64::from(1 << 20)
 }
 
 fn main() {
@@ -164,14 +102,15 @@ fn main() {
         return;
     }
     let rounds = argument("--rounds", ROUNDS);
-    println!("load average before {}, binary {:.1} MiB\n", load_average(), size(&binary()));
+    let images: Vec<Vec<u8>> = (0..).take(IMAGES).map(|seed| phantom(seed, &ENCODING).0).collect();
+    println!("{rounds} rounds, load average before {}\n", load_average());
     println!(
         "| engines | ready, p50 ms | p99 ms | resident when ready, MiB | most while it read {IMAGES} images of 10 MB, MiB |"
     );
     println!("| --- | --- | --- | --- | --- |");
-    measure("tract", "[\"tract\"]", rounds);
+    measure("tract", r#"["tract"]"#, rounds, &images);
     if std::env::var_os("CLEARFILM_TEST_ORT").is_some() {
-        measure("cpu, tract", "[\"cpu\", \"tract\"]", rounds);
+        measure("cpu, tract", r#"["cpu", "tract"]"#, rounds, &images);
     }
     println!("\nload average after {}", load_average());
 }

@@ -10,8 +10,7 @@ use clearfilm::id::Uid;
 use clearfilm::ingest::send;
 use serde_json::Value;
 
-use crate::hostile::status;
-use crate::peers::{Broker, Seen, Site, Subscriber, small, wait_until};
+use crate::peers::{Broker, Seen, Site, Subscriber, small, status, wait_until};
 
 /// Ids of the findings messages by exam; duplicates on the wire share theirs.
 pub(crate) fn findings(seen: &[Seen]) -> BTreeMap<&str, BTreeSet<&str>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clearfilm::ingest::send;
 
 use crate::corpus::{self, Case};
-use crate::peers::{Broker, Process, Seen, Site, Subscriber, small, wait_until};
+use crate::peers::{Broker, Process, Seen, Site, Subscriber, small, status, wait_until};
 
 /// Associations with bad objects in an ordinary run; `CLEARFILM_TEST_ASSOCIATIONS` asks for more.
 const ASSOCIATIONS: usize = 2_000;
@@ -18,13 +18,6 @@ const BAD: usize = 10;
 
 /// The most that the daemon's memory may grow over what honest objects need, KiB.
 const GROWTH_MAX_KIB: u64 = 64 * 1024;
-
-/// A number of `/proc/<pid>/status` or `limits`, KiB.
-pub(crate) fn status(daemon: &Process, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).expect("it runs");
-    let line = text.lines().find(|l| l.starts_with(name)).expect("a line");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
-}
 
 fn descriptors(daemon: &Process) -> usize {
     fs::read_dir(format!("/proc/{}/fd", daemon.0.id())).expect("it runs").count()

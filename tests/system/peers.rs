@@ -87,6 +87,13 @@ impl Drop for Process {
     }
 }
 
+/// A number of `/proc/<pid>/status`: KiB, where it is memory.
+pub(crate) fn status(daemon: &Process, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).expect("it runs");
+    let line = text.lines().find(|l| l.starts_with(name)).expect("a line");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
 /// What stands for patients in the objects of these tests: the drawn ones' names and ids, and the
 /// malformed ones'. None of it may be in a log, a topic or a message.
 pub(crate) const CANARIES: [&str; 4] = ["PHANTOM^", "PHANTOM-", "CANARY", "19010203"];
