@@ -88,6 +88,10 @@ impl Encoder for OnnxRuntime {
 
 /// The bundle's file, in the form that this engine computes fastest; the numbers it stands for are
 /// the same.
+#[cfg_attr(
+    not(all(feature = "tract", target_arch = "x86_64")),
+    expect(unused_variables, reason = "only on x86-64 another form is faster")
+)]
 fn file_for(choice: EngineChoice, bundle: &Bundle) -> Result<Cow<'_, [u8]>, String> {
     #[cfg(all(feature = "tract", target_arch = "x86_64"))]
     if choice == EngineChoice::Cpu && bundle.manifest.encoder.precision == Precision::Int8 {
