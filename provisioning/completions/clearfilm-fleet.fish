@@ -27,6 +27,9 @@ end
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -s h -l help -d 'Print help'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -s V -l version -d 'Print version'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -f -a "render" -d 'Render a file for one device'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -f -a "key" -d 'Make keys that sign releases'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -f -a "repo" -d 'Keep the repository that devices update from'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -f -a "update" -d 'Bring this device what it shall run'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_needs_command" -f -a "completions" -d 'Print what a shell reads to complete a command line'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; and not __fish_seen_subcommand_from acl unit" -s h -l help -d 'Print help'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; and not __fish_seen_subcommand_from acl unit" -f -a "acl" -d 'The broker\'s access rules for one device, its readers and its operators (mosquitto\'s form)'
@@ -40,4 +43,57 @@ complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; 
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; and __fish_seen_subcommand_from unit" -l binary -d 'The device\'s binary' -r -F
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; and __fish_seen_subcommand_from unit" -l config -d 'Its configuration' -r -F
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand render; and __fish_seen_subcommand_from unit" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand key; and not __fish_seen_subcommand_from new id" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand key; and not __fish_seen_subcommand_from new id" -f -a "new" -d 'Make a private key, for its owner alone, and its public half beside it'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand key; and not __fish_seen_subcommand_from new id" -f -a "id" -d 'Print the identifier of a key'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand key; and __fish_seen_subcommand_from new" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand key; and __fish_seen_subcommand_from id" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "roles" -d 'Draft what must change so that the keys of a file hold the roles: at first, to rotate, to revoke'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "add" -d 'Draft that the files of a folder are offered'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "release" -d 'Draft a release'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "fleet" -d 'Draft which devices install which release, and when'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "halt" -d 'Draft that nobody starts any more'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "sign" -d 'Sign every draft that these keys may sign'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "status" -d 'Print what is drafted and what it lacks'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "publish" -d 'Publish every draft with a new snapshot and timestamp; without drafts, make them fresh'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "export" -d 'Copy what is published to a folder, a USB stick\'s for instance'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and not __fish_seen_subcommand_from roles add release fleet halt sign status publish export check" -f -a "check" -d 'Read what is published as a new device would'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from roles" -l valid -d 'Life of the document' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from roles" -l renew -d 'Draft a new root also where nobody changed, because the old one ends'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from roles" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from add" -l valid -d 'Life of the document' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from release" -l valid -d 'Life of the document' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from release" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from fleet" -l valid -d 'Life of the document' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from fleet" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from halt" -l valid -d 'Life of the document' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from halt" -l undo -d 'That they go on'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from halt" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from sign" -l key -d 'A private key' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from sign" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from publish" -l key -d 'A private key' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from publish" -l snapshot-valid -d 'Life of the snapshot' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from publish" -l timestamp-valid -d 'Life of the timestamp: how long somebody can hide what is newer' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from publish" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from export" -l key -d 'A private key' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from export" -l valid -d 'Life of the copy\'s timestamp' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from export" -l timestamp-valid -d 'Life of our own, which gets a new one too' -r
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from check" -l root -d 'The root that devices are shipped with' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand repo; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and not __fish_seen_subcommand_from check fetch rebuild-trust" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and not __fish_seen_subcommand_from check fetch rebuild-trust" -f -a "check" -d 'Ask the repository what this device shall run'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and not __fish_seen_subcommand_from check fetch rebuild-trust" -f -a "fetch" -d 'The same, and fetch it, verified and ready to run'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and not __fish_seen_subcommand_from check fetch rebuild-trust" -f -a "rebuild-trust" -d 'Set damaged metadata aside and begin with the shipped root again; nothing older than what was believed is believed then'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from check" -l config -d 'The device\'s configuration' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from check" -l from -d 'A folder with the repository, a USB stick\'s for instance, instead of `update.source`' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from fetch" -l config -d 'The device\'s configuration' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from fetch" -l from -d 'A folder with the repository, a USB stick\'s for instance, instead of `update.source`' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from fetch" -s h -l help -d 'Print help'
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from rebuild-trust" -l config -d 'The device\'s configuration' -r -F
+complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand update; and __fish_seen_subcommand_from rebuild-trust" -s h -l help -d 'Print help'
 complete -c clearfilm-fleet -n "__fish_clearfilm_fleet_using_subcommand completions" -s h -l help -d 'Print help'

@@ -1,10 +1,18 @@
-//! Files that a fleet of devices needs beside the software: each is rendered from few facts, so
-//! that a hundred devices differ only where they must.
+//! What a fleet of devices needs beside the software: files that are rendered from few facts, so
+//! that a hundred devices differ only where they must, and the repository that they update from.
 
 mod acl;
+#[path = "cli/key.rs"]
+mod key;
 #[path = "../../runtime/src/cli/manual.rs"]
 mod manual;
+#[path = "cli/release.rs"]
+mod release;
+#[path = "cli/repo.rs"]
+mod repo;
 mod unit;
+#[path = "cli/update.rs"]
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +23,8 @@ use clap_complete::Shell;
 /// What the program is called.
 const NAME: &str = "clearfilm-fleet";
 
-/// Renders the files that a fleet of Clearfilm devices needs. Results go to stdout.
+/// Keeps a fleet of Clearfilm devices: their files, and the releases they install. Results go to
+/// stdout.
 #[derive(Debug, Parser)]
 #[command(name = "clearfilm-fleet", version)]
 struct Arguments {
@@ -28,6 +37,15 @@ enum Verb {
     /// Render a file for one device.
     #[command(subcommand)]
     Render(Render),
+    /// Make keys that sign releases.
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Keep the repository that devices update from.
+    #[command(subcommand)]
+    Repo(repo::Verb),
+    /// Bring this device what it shall run.
+    #[command(subcommand)]
+    Update(update::Verb),
     /// Print what a shell reads to complete a command line.
     Completions { shell: Shell },
     /// Print the manual page.
@@ -52,10 +70,14 @@ enum Render {
     },
 }
 
-fn main() -> ExitCode {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
     let rendered = match Arguments::parse().verb {
         Verb::Render(Render::Acl(acl)) => acl.render(),
         Verb::Render(Render::Unit { binary, config }) => unit::render(&binary, &config),
+        Verb::Key(verb) => key::run(verb),
+        Verb::Repo(verb) => repo::run(verb).await,
+        Verb::Update(verb) => update::run(verb).await,
         Verb::Completions { shell } => Ok(manual::completions(NAME, &Arguments::command(), shell)),
         Verb::Man => manual::page(NAME, &Arguments::command()).map_err(anyhow::Error::from),
     };

@@ -7,6 +7,7 @@ mod defaults;
 mod engine;
 mod sections;
 mod tls;
+mod update;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::id::Digest;
 
 pub use engine::{Engine, EngineChoice};
 pub use sections::*;
+pub use update::Update;
 
 /// The commented configuration with every key at its default.
 pub const COMMENTED_DEFAULT: &str = include_str!("../../../docs/config.toml");
@@ -55,6 +57,8 @@ pub struct Config {
     pub http: Http,
     /// Logs and metrics.
     pub telemetry: Telemetry,
+    /// Releases.
+    pub update: Update,
 }
 
 /// What is wrong with a configuration.
@@ -170,6 +174,7 @@ impl Config {
         }
         scp.tls.validate(&mut check);
         self.mqtt.validate(&mut check);
+        self.update.validate(&mut check);
         if wrong.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(wrong)) }
     }
 
