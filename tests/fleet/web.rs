@@ -1,14 +1,22 @@
-//! A repository on web servers that are slow, forgetful, behind a proxy or somebody else's.
+//! A repository on web servers that forget, that say nothing, that are behind a proxy, or somebody
+//! else's.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 use crate::office::{Device, SCENE, binary, run};
+
+/// Where a connection ends, bytes: less than the bundle's largest file, so that it takes several.
+const CUT: u64 = 1 << 18;
 
 /// A web server of plain files.
 struct Server {
@@ -31,14 +39,27 @@ struct Told {
 
 impl Server {
     fn start(folder: PathBuf) -> Self {
+        Self::start_with(folder, None)
+    }
+
+    fn start_with(folder: PathBuf, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("bound");
         let told = Arc::new(Told::default());
         let serving = Arc::clone(&told);
         let thread = std::thread::Builder::new().name("web".into()).spawn(move || {
-            for connection in listener.incoming().flatten() {
+            for mut connection in listener.incoming().flatten() {
                 // A client that left is its own affair.
-                drop(answer(connection, &folder, &serving));
+                drop(match &tls {
+                    None => answer(&mut connection, &folder, &serving),
+                    Some(tls) => {
+                        let session = ServerConnection::new(Arc::clone(tls)).expect("a session");
+                        let mut secure = StreamOwned::new(session, connection);
+                        let answered = answer(&mut secure, &folder, &serving);
+                        secure.conn.send_close_notify();
+                        answered.and(secure.flush())
+                    }
+                });
             }
         });
         drop(thread.expect("a thread"));
@@ -55,48 +76,44 @@ impl Server {
 }
 
 /// One request, one answer.
-#[expect(clippy::unwrap_in_result, reason = "only a client that left is no failure")]
-fn answer(connection: TcpStream, folder: &Path, told: &Told) -> std::io::Result<()> {
-    let mut lines = BufReader::new(connection.try_clone()?).lines();
-    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    let mut begin = 0;
-    for line in lines {
-        let line = line?.to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(range) = line.strip_prefix("range: bytes=") {
-            told.ranges.fetch_add(1, Ordering::SeqCst);
-            begin = range.trim_end_matches('-').parse().expect("a number");
-        }
-    }
-    let mut connection = connection;
-    let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+fn answer(connection: &mut (impl Read + Write), folder: &Path, told: &Told) -> std::io::Result<()> {
+    let head = head_of(connection)?;
+    let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
+    let begin = range.and_then(|range| range.trim_end_matches('-').parse().ok()).unwrap_or(0);
+    told.ranges.fetch_add(u64::from(range.is_some()), Ordering::SeqCst);
+    let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
     let Ok(bytes) = fs::read(folder.join(path)) else {
-        return connection
-            .write_all(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let gone = b"HTTP/1.1 404 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        return connection.write_all(gone);
     };
     let partial = begin > 0 && !told.whole.load(Ordering::SeqCst);
     let body = if partial { &bytes[begin..] } else { &bytes[..] };
     let status = if partial { "206 Part" } else { "200 OK" };
-    write!(
-        connection,
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n",
-        body.len()
-    )?;
+    let length = body.len();
+    write!(connection, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n")?;
     if partial {
         write!(connection, "content-range: bytes {begin}-{}/{}\r\n", bytes.len() - 1, bytes.len())?;
     }
     connection.write_all(b"\r\n")?;
-    let cut = usize::try_from(told.cut.load(Ordering::SeqCst)).expect("small");
     // Documents are whole, so that the files are what is cut.
-    let body = if cut > 0 && path.starts_with("targets/models") {
-        &body[..cut.min(body.len())]
-    } else {
-        body
-    };
-    told.sent.fetch_add(body.len() as u64, Ordering::SeqCst);
-    connection.write_all(body)
+    let cut = usize::try_from(told.cut.load(Ordering::SeqCst)).unwrap_or(0);
+    let sent = if cut > 0 && path.starts_with("targets/models") { length.min(cut) } else { length };
+    told.sent.fetch_add(sent as u64, Ordering::SeqCst);
+    connection.write_all(&body[..sent])?;
+    connection.flush()
+}
+
+/// A request up to its empty line, its names in lower case.
+fn head_of(connection: &mut impl Read) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        connection.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&head);
+    let (request, fields) = text.split_once("\r\n").unwrap_or((&text, ""));
+    Ok(format!("{request}\n{}", fields.to_ascii_lowercase().replace('\r', "")))
 }
 
 /// Asks and fetches with these settings.
@@ -126,7 +143,7 @@ fn what_was_interrupted_goes_on_where_it_ended() {
     for whole in [false, true] {
         let device = new_device();
         server.told.whole.store(whole, Ordering::SeqCst);
-        server.told.cut.store(1 << 20, Ordering::SeqCst);
+        server.told.cut.store(CUT, Ordering::SeqCst);
         let mut ended = 0;
         while let Err(said) = fetch(&device, &settings) {
             assert!(said.contains("unreachable: ") || said.contains("content: "), "{said}");
@@ -179,79 +196,45 @@ fn a_server_that_says_nothing_is_left() {
     assert!(said.contains("unreachable: "), "{said}");
 }
 
-/// `openssl s_server` over a repository, with a certificate of its own for localhost.
-struct Tls {
-    child: Child,
-    port: u16,
-    certificate: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Tls {
-    fn start(repository: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ])
-            .args([
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-                "-days",
-                "2",
-            ])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .stderr(Stdio::null())
-            .status();
-        assert!(made.expect("openssl is installed").success());
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = port.local_addr().expect("bound").port();
-        let child = Command::new("openssl")
-            .args(["s_server", "-WWW", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-key"])
-            .arg(&key)
-            .arg("-cert")
-            .arg(&certificate)
-            .current_dir(repository)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssl is installed");
-        let listening = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let waited = (0..500).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            listening()
-        });
-        assert!(waited, "openssl listens");
-        Self { child, port, certificate, _folder: folder }
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+/// A certificate of its own for localhost, and what a server needs to show it.
+fn tls(folder: &Path) -> (PathBuf, Arc<ServerConfig>) {
+    let (key, certificate) = (folder.join("key.pem"), folder.join("cert.pem"));
+    let config = folder.join("openssl.cnf");
+    let text = "[req]\ndistinguished_name = name\nprompt = no\nx509_extensions = what\n\
+                [name]\nCN = localhost\n\
+                [what]\nsubjectAltName = DNS:localhost\nbasicConstraints = critical, CA:FALSE\n";
+    fs::write(&config, text).expect("written");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+        .args(["-nodes", "-days", "2", "-config"])
+        .arg(config)
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.expect("openssl is installed").success());
+    let shown = CertificateDer::from_pem_file(&certificate).expect("PEM");
+    let key = PrivateKeyDer::from_pem_file(&key).expect("PEM");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![shown], key);
+    (certificate, Arc::new(config.expect("a certificate and its key")))
 }
 
 #[test]
 fn only_the_sites_own_authority_is_believed_and_a_proxy_is_gone_through() {
-    let tls = Tls::start(&SCENE.first);
-    let url = format!("https://localhost:{}", tls.port);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, tls) = tls(folder.path());
+    let server = Server::start_with(SCENE.first.clone(), Some(tls));
+    let url = format!("https://localhost:{}", server.address.port());
     let said = fetch(&new_device(), &[("SOURCE", &url)]).expect_err("an unknown authority");
     assert!(said.contains("unreachable: "), "{said}");
-    let ca = tls.certificate.to_str().expect("UTF-8");
+    let ca = certificate.to_str().expect("UTF-8");
     let proxy = Proxy::start();
     let address = format!("http://{}", proxy.address);
     let settings = [("SOURCE", url.as_str()), ("CA_FILE", ca), ("PROXY", &address)];
@@ -285,13 +268,7 @@ impl Proxy {
 }
 
 fn tunnel_of(mut client: TcpStream) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    let head = head_of(&mut client)?;
     let target = head.split(' ').nth(1).unwrap_or_default().replace("localhost", "127.0.0.1");
     let mut server = TcpStream::connect(target)?;
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;

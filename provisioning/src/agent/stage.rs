@@ -109,15 +109,25 @@ impl<'a> Releases<'a> {
             }
             return Ok(folder);
         }
-        let here = self.contents()?;
-        self.has_space(&wanted, &here)?;
         let new = self.folder.join(format!("{digest}.new"));
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(io("removing", &new))?;
+        let mut here = self.contents()?;
+        // What an interrupted attempt has placed is here too.
+        for (part, path, entry) in &wanted {
+            let placed = new.join(part.folder()).join(path);
+            if placed.is_file() {
+                here.insert(entry.sha256, placed);
+            }
         }
+        self.has_space(&wanted, &here)?;
         files::folder(&new)?;
         for (part, path, entry) in &wanted {
             let to = new.join(part.folder()).join(path);
+            if check(&to, &path.to_string(), entry).is_ok() {
+                continue;
+            }
+            if to.exists() {
+                fs::remove_file(&to).map_err(io("removing", &to))?;
+            }
             self.place(verified, *part, entry, &to, here.get(&entry.sha256))?;
             check(&to, &path.to_string(), entry)?;
         }
