@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Version of the TUF specification that the metadata follows.
 pub const SPECIFICATION: &str = "1.0.34";
 
+/// The field of a timestamp that says when it was signed, RFC 3339; TUF leaves room for one's own.
+pub const SIGNED_AT: &str = "x-signed-at";
+
 /// Largest metadata document: some 200 bytes a target, and 20,000 targets.
 pub const DOCUMENT_MAX: u64 = 4 << 20;
 

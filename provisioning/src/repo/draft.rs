@@ -26,7 +26,8 @@ pub struct Draft {
 }
 
 /// Roles that can be drafted; the others are signed when they are published.
-const DRAFTED: [Role; 5] = [Role::Root, Role::Targets, Role::App, Role::Models, Role::Operations];
+pub(super) const DRAFTED: [Role; 5] =
+    [Role::Root, Role::Targets, Role::App, Role::Models, Role::Operations];
 
 impl Repository {
     pub(super) fn draft_file(&self, role: Role) -> PathBuf {

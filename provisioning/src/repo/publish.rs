@@ -13,11 +13,12 @@ use tough::schema::{
     Hashes, Metafile, Role as Document, RoleType, Root, Signed, Snapshot, Targets, Timestamp,
 };
 
+use super::draft::DRAFTED;
 use super::{Repository, after, expiry, write};
 use crate::files;
 use crate::keys::Private;
 use crate::release::Sha256;
-use crate::role::{Role, SPECIFICATION};
+use crate::role::{Role, SIGNED_AT, SPECIFICATION};
 
 /// How long what is signed at a publication holds.
 #[derive(Debug, Clone, Copy)]
@@ -65,10 +66,10 @@ impl Repository {
         let file = self.metadata().join(format!("{version}.snapshot.json"));
         let entry = metafile(&write(&file, &snapshot)?, version);
         let version = after(timestamp.map(|old| old.signed.version));
-        let stamp = self.stamp(entry, version, expiry(now, lives.timestamp)?);
+        let stamp = stamp(entry, version, now, lives.timestamp)?;
         let stamp = signed(stamp, &root, RoleType::Timestamp, keys).await?;
         write(&self.metadata().join("timestamp.json"), &stamp)?;
-        for role in [Role::Root, Role::Targets, Role::App, Role::Models, Role::Operations] {
+        for role in DRAFTED {
             if self.draft_file(role).exists() {
                 self.forget(role)?;
             }
@@ -99,9 +100,9 @@ impl Repository {
         files::folder(to)?;
         let copy_version = after(Some(old.signed.version));
         let own_version = after(Some(copy_version));
-        let stamp = self.stamp(entry.clone(), copy_version, expiry(now, copy)?);
-        let carried = signed(stamp, &root, RoleType::Timestamp, keys).await?;
-        let stamp = self.stamp(entry, own_version, expiry(now, own)?);
+        let carried = stamp(entry.clone(), copy_version, now, copy)?;
+        let carried = signed(carried, &root, RoleType::Timestamp, keys).await?;
+        let stamp = stamp(entry, own_version, now, own)?;
         let stamp = signed(stamp, &root, RoleType::Timestamp, keys).await?;
         for part in ["targets", "metadata"] {
             copy_new(&self.folder.join(part), &to.join(part))?;
@@ -110,16 +111,6 @@ impl Repository {
         write(&self.metadata().join("timestamp.json"), &stamp)?;
         write(&to.join("metadata/timestamp.json"), &carried)?;
         Ok(copy_version.get())
-    }
-
-    fn stamp(&self, entry: Metafile, version: NonZeroU64, expires: Time) -> Timestamp {
-        Timestamp {
-            spec_version: SPECIFICATION.into(),
-            version,
-            expires,
-            meta: HashMap::from([("snapshot.json".to_owned(), entry)]),
-            _extra: HashMap::new(),
-        }
     }
 
     /// Gives a draft its published name; the snapshot that will name it makes it count.
@@ -137,6 +128,23 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// A timestamp, which also says when it was signed: a time that has passed, whatever the clock of
+/// whoever reads it says.
+fn stamp(
+    entry: Metafile,
+    version: NonZeroU64,
+    now: Time,
+    life: Duration,
+) -> anyhow::Result<Timestamp> {
+    Ok(Timestamp {
+        spec_version: SPECIFICATION.into(),
+        version,
+        expires: expiry(now, life)?,
+        meta: HashMap::from([("snapshot.json".to_owned(), entry)]),
+        _extra: HashMap::from([(SIGNED_AT.to_owned(), now.to_string().into())]),
+    })
 }
 
 /// Signs a document by those of `keys` that hold the role.

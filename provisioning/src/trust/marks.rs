@@ -24,7 +24,7 @@ pub struct Marks {
     pub roles: BTreeMap<Role, Mark>,
     /// No release of a lower epoch is installed.
     pub epoch: u32,
-    /// A time that has passed, whatever the clock says.
+    /// When the newest timestamp was signed: a time that has passed, whatever the clock says.
     pub time: Option<DateTime<Utc>>,
 }
 

@@ -4,8 +4,8 @@
 //! 1. The root that was believed last is the one to begin with, the shipped one only at first.
 //! 2. The library's files are replaced as a whole, synced, and a damaged or missing one refuses.
 //! 3. Versions of every role, and the epoch, have a lower bound of our own ([`Marks`]).
-//! 4. Time has a lower bound too: a clock in 1970 ends no metadata, and one that is far ahead is
-//!    never written down.
+//! 4. Time has a lower bound too, and it is what signers say, never what the clock says: a clock in
+//!    1970 ends no metadata, and one that was ahead leaves nothing behind.
 //! 5. Files are verified from our own disk, after they were synced (`stage`).
 //! 6. Whatever the library reads has a limit.
 
@@ -16,9 +16,9 @@ mod store;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clearfilm::clock::rfc3339;
-use tough::schema::{Root, Signed, Target, Targets};
+use tough::schema::{Root, Signed, Target, Targets, Timestamp};
 use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader, TargetName};
 use url::Url;
 
@@ -28,16 +28,12 @@ use store::Store;
 
 use crate::files::{self, FileError};
 use crate::release::{self, FileEntry, Name, Part, Release, Sha256, target_path};
-use crate::role::{DOCUMENT_MAX, FLEET, Role, release_target};
+use crate::role::{DOCUMENT_MAX, FLEET, Role, SIGNED_AT, release_target};
 use crate::rollout::{self, Rollout};
 use crate::source::{BASE, Source};
 
 /// Most roots that are followed at once: one a week for six years.
 const ROOTS_MAX: u64 = 300;
-
-/// How far ahead of the newest timestamp's end a clock may be and still be written down as a time
-/// that has passed.
-const AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// What a device believes, on its disk.
 #[derive(Debug)]
@@ -130,7 +126,7 @@ impl Trust {
         known.check(&marks)?;
         marks.epoch = known.epoch;
         let fresh_until = time(loaded.timestamp().signed.expires)?;
-        marks.time = if now <= fresh_until + AHEAD { Some(floor) } else { known.time };
+        marks.time = known.time.max(Some(signed_at(&loaded.timestamp().signed)?));
         let verified = Verified {
             marks,
             time_trusted: floor == now,
@@ -283,6 +279,20 @@ fn lives(loaded: &Repository) -> Result<Vec<(Role, u64, DateTime<Utc>)>, Refusal
         }
     }
     Ok(lives)
+}
+
+/// When a timestamp was signed.
+fn signed_at(timestamp: &Timestamp) -> Result<DateTime<Utc>, Refusal> {
+    let wrong = |found: String| {
+        Refusal::Malformed(format!(
+            "timestamp: {SIGNED_AT}: expected a time before its end, found {found}"
+        ))
+    };
+    let found = timestamp._extra.get(SIGNED_AT).and_then(|value| value.as_str());
+    let found = found.ok_or_else(|| wrong("none".into()))?;
+    let signed = found.parse::<DateTime<Utc>>().map_err(|_| wrong(found.into()))?;
+    // A signer whose clock is wrong would lock every device out until then.
+    if signed <= time(timestamp.expires)? { Ok(signed) } else { Err(wrong(found.into())) }
 }
 
 fn limits() -> Limits {
