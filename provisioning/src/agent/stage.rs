@@ -190,7 +190,13 @@ impl<'a> Releases<'a> {
         let folder = to.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(io("making the folder", folder))?;
         let name = part.target(&entry.sha256);
+        let mode = if entry.executable { 0o555 } else { 0o444 };
+        // Two names of one file have one mode.
+        let has_mode = |file: &Path| {
+            fs::metadata(file).is_ok_and(|known| known.permissions().mode() & 0o777 == mode)
+        };
         if let Some(here) = here
+            && has_mode(here)
             && check(here, &name, entry).is_ok()
             && fs::hard_link(here, to).is_ok()
         {
@@ -198,7 +204,6 @@ impl<'a> Releases<'a> {
         }
         let partial = self.partial.join(entry.sha256.to_string());
         self.fetch(verified, &name, entry, &partial)?;
-        let mode = if entry.executable { 0o555 } else { 0o444 };
         fs::set_permissions(&partial, Permissions::from_mode(mode))
             .map_err(io("setting the mode of", &partial))?;
         fs::rename(&partial, to).map_err(io("naming", to))?;

@@ -31,16 +31,8 @@ const ROOT_THRESHOLD_MIN: u64 = 2;
 
 /// The holders of all roles.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Holders {
-    root: Holder,
-    targets: Holder,
-    snapshot: Holder,
-    timestamp: Holder,
-    app: Holder,
-    models: Holder,
-    operations: Holder,
-}
+#[serde(transparent)]
+pub struct Holders(BTreeMap<Role, Holder>);
 
 /// The holders of one role.
 #[derive(Debug, Deserialize)]
@@ -69,39 +61,15 @@ impl Holders {
         let text = std::str::from_utf8(&bytes).with_context(what)?;
         let mut holders: Self = toml::from_str(text).with_context(what)?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        for role in Role::ALL {
-            let holder = holders.of_mut(role);
+        for holder in holders.0.values_mut() {
             holder.keys = holder.keys.iter().map(|key| folder.join(key)).collect();
         }
         Ok(holders)
     }
 
-    fn of(&self, role: Role) -> &Holder {
-        match role {
-            Role::Root => &self.root,
-            Role::Targets => &self.targets,
-            Role::Snapshot => &self.snapshot,
-            Role::Timestamp => &self.timestamp,
-            Role::App => &self.app,
-            Role::Models => &self.models,
-            Role::Operations => &self.operations,
-        }
-    }
-
-    fn of_mut(&mut self, role: Role) -> &mut Holder {
-        match role {
-            Role::Root => &mut self.root,
-            Role::Targets => &mut self.targets,
-            Role::Snapshot => &mut self.snapshot,
-            Role::Timestamp => &mut self.timestamp,
-            Role::App => &mut self.app,
-            Role::Models => &mut self.models,
-            Role::Operations => &mut self.operations,
-        }
-    }
-
     fn held(&self, role: Role) -> anyhow::Result<Held> {
-        let holder = self.of(role);
+        let holder = self.0.get(&role);
+        let holder = holder.with_context(|| format!("roles: expected {role}, found none"))?;
         let mut keys = BTreeMap::new();
         for file in &holder.keys {
             let public = Public::of(file)?;
