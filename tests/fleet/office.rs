@@ -22,13 +22,9 @@ const HOLDERS: [&str; 9] = [
     "operations",
 ];
 
-/// The program of the fleet.
+/// The program of the fleet, built with these tests.
 pub(crate) fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a file");
-    let folder = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
-    let binary = folder.join("clearfilm-fleet");
-    assert!(binary.is_file(), "expected {}: run `cargo test --workspace`", binary.display());
-    binary
+    PathBuf::from(env!("CARGO_BIN_EXE_clearfilm-fleet"))
 }
 
 /// Runs the program: what it printed, or what it said instead.
