@@ -10,13 +10,42 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::{Config, Use};
-use crate::id::SiteSecret;
+use crate::id::{Digest, SiteSecret};
 
 /// Version of the software, as every message carries it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Commit that the software was built from, or `unknown`.
 pub const COMMIT: &str = env!("CLEARFILM_COMMIT");
+
+/// Document of a release, beside its folders `app` and `bundle`.
+const RELEASE: &str = "release.json";
+
+/// Folder of a release's bundle.
+const BUNDLE: &str = "bundle";
+
+/// The folder that this program was installed in with a bundle: `<folder>/app/clearfilm` beside
+/// `<folder>/bundle`. None where it runs from anywhere else.
+#[must_use]
+pub fn installed_in() -> Option<PathBuf> {
+    // The kernel has followed the links to it: a link that is switched later changes nothing.
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?.parent()?;
+    folder.join(BUNDLE).join("manifest.toml").is_file().then(|| folder.to_owned())
+}
+
+/// The bundle that was installed with this program.
+#[must_use]
+pub fn installed_bundle() -> Option<PathBuf> {
+    Some(installed_in()?.join(BUNDLE))
+}
+
+/// The release that this program belongs to, by its document. None where it was not brought by an
+/// update.
+#[must_use]
+pub fn release() -> Option<Digest> {
+    Some(Digest::of(&fs::read(installed_in()?.join(RELEASE)).ok()?))
+}
 
 /// Who a device is; part of every message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 //! How the device is doing: a summary for the broker, whether another object may be taken, and
 //! which alarms follow from what is seen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use chrono::TimeDelta;
@@ -47,8 +47,21 @@ pub struct Health {
     pub pulses: Pulses,
     /// The process began.
     pub started: Instant,
+    /// What became of the images of trials since the process began.
+    pub trials: Trials,
+    /// When the last image of a patient was accepted, seconds after `started`, and 1 more; 0: none was.
+    pub received: AtomicU64,
     /// Looks at a throttled board, less those at one that was not: 0 to [`THROTTLED_LOOKS`].
     pub throttled: AtomicU32,
+}
+
+/// Images that somebody on the unit itself sent to try it out ([`crate::ingest::TRIAL_AE`]).
+#[derive(Debug, Default)]
+pub struct Trials {
+    /// They were read.
+    pub read: AtomicU64,
+    /// They were not.
+    pub failed: AtomicU64,
 }
 
 /// One thing that was looked at.
@@ -126,7 +139,33 @@ impl Health {
             "disk_free_bytes": levels.free_bytes,
             "readings": levels.records,
             "board": levels.board,
+            "certificate_days": self.certificate_days(),
         })
+    }
+
+    /// Days until the first of this unit's own certificates ends; none where it has none.
+    fn certificate_days(&self) -> Option<i64> {
+        let ends = self.certificate_files().filter_map(|file| tls::expires(file).ok());
+        ends.map(|end| (end - self.clock.now()).num_days()).min()
+    }
+
+    /// Files of this unit's own certificates.
+    fn certificate_files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.config.dicom.scp.tls.cert_file, &self.config.mqtt.cert_file];
+        files.into_iter().map(PathBuf::as_path).filter(|file| !file.as_os_str().is_empty())
+    }
+
+    /// An image of a patient was accepted now.
+    pub fn heard(&self) {
+        let after = self.clock.monotonic().duration_since(self.started).as_secs();
+        self.received.store(after + 1, Ordering::Relaxed);
+    }
+
+    /// Seconds since the last image of a patient; none where none came since the start.
+    #[must_use]
+    pub fn idle_s(&self) -> Option<u64> {
+        let heard = self.received.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.clock.monotonic().duration_since(self.started).as_secs().saturating_sub(heard))
     }
 
     /// What is asked when somebody looks.
@@ -195,9 +234,7 @@ impl Health {
 
     /// What is wrong with this unit's own certificates, or soon will be.
     fn certificates(&self) -> Option<String> {
-        let (scp, mqtt) = (&self.config.dicom.scp.tls, &self.config.mqtt);
-        let files = [&scp.cert_file, &mqtt.cert_file];
-        files.into_iter().filter(|file| !file.as_os_str().is_empty()).find_map(|file| {
+        self.certificate_files().find_map(|file| {
             match tls::expires(file) {
                 Ok(end) if end - self.clock.now() > CERTIFICATE_NOTICE => None,
                 Ok(end) => Some(format!(

@@ -12,6 +12,7 @@ pub mod pulse;
 pub mod metrics;
 pub mod config;
 pub mod device;
+pub mod update;
 pub mod tls;
 pub mod bundle;
 pub mod phantom;

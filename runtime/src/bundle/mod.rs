@@ -29,6 +29,7 @@ pub use words::{
 };
 
 use crate::config::BundleChoice;
+use crate::device::installed_bundle;
 use crate::id::Digest;
 use weights::TensorFile;
 
@@ -145,15 +146,19 @@ pub struct Golden {
 }
 
 impl Bundle {
-    /// Loads the configured bundle: a folder, or the embedded demo bundle.
+    /// Loads the configured bundle: a folder; without one what was installed with this program, or
+    /// else the embedded demo bundle.
     ///
     /// # Errors
     /// Anything that makes a bundle refused.
     pub fn load(choice: &BundleChoice) -> Result<Self, BundleError> {
-        if choice.path.as_os_str().is_empty() {
-            Self::from_files(embedded_demo())
-        } else {
-            Self::from_folder(&choice.path, choice.max_file.as_u64())
+        let max_file = choice.max_file.as_u64();
+        if !choice.path.as_os_str().is_empty() {
+            return Self::from_folder(&choice.path, max_file);
+        }
+        match installed_bundle() {
+            Some(folder) => Self::from_folder(&folder, max_file),
+            None => Self::from_files(embedded_demo()),
         }
     }
 

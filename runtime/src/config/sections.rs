@@ -228,7 +228,7 @@ pub struct Storage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BundleChoice {
-    /// A bundle folder; empty: the embedded demo bundle.
+    /// A bundle folder; empty: the one that was installed with the program, else the embedded demo bundle.
     pub path: PathBuf,
     /// Largest file of a bundle folder.
     pub max_file: ByteSize,

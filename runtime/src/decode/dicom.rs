@@ -8,7 +8,8 @@ use super::elements::Elements;
 use super::{DecodeError, Frame, facts, grey, pixels, within};
 use crate::config::{self, DicomLimits};
 use crate::id::Uid;
-use crate::ingest::{meta, structure, syntax};
+use crate::ingest::meta::{self, Meta};
+use crate::ingest::{structure, syntax};
 
 /// Decodes file meta group and data set.
 pub(super) fn decode(
@@ -18,7 +19,7 @@ pub(super) fn decode(
 ) -> Result<Frame, DecodeError> {
     let corrupt =
         |text: &str| DecodeError::Corrupt { what: "the file meta group", text: text.into() };
-    let (uid, data_set) = meta::split(file).map_err(corrupt)?;
+    let Meta { transfer_syntax: uid, data_set, .. } = meta::split(file).map_err(corrupt)?;
     let syntax = syntax::of(uid).ok_or_else(|| unsupported(uid))?;
     let data_set = if syntax.deflated {
         Cow::Owned(structure::inflate(data_set, limits.inflated.as_u64())?)

@@ -21,7 +21,7 @@ use super::command::{
 use super::door::Access;
 use super::facts::{facts_in, preface};
 use super::spool::Writing;
-use super::{Accepted, Instance, Receiver, Refused, syntax};
+use super::{Accepted, Instance, Receiver, Refused, TRIAL_AE, syntax};
 use crate::config::SopClass;
 use crate::tls;
 
@@ -197,6 +197,8 @@ struct Incoming<'a> {
     command: Command,
     context: u8,
     transfer_syntax: String,
+    /// Does it come from [`TRIAL_AE`]?
+    trial: bool,
     /// The file it goes to, or why its bytes are thrown away: the sender has to be heard out.
     target: Result<Writing<'a>, Refused>,
 }
@@ -265,7 +267,8 @@ impl<'a> Exchange<'a> {
                     association.peer_ae_title(),
                 );
                 let transfer_syntax = negotiated.transfer_syntax.clone();
-                self.incoming = Some(Incoming { command, context, transfer_syntax, target });
+                let trial = association.peer_ae_title().trim() == TRIAL_AE;
+                self.incoming = Some(Incoming { command, context, transfer_syntax, trial, target });
                 Ok(None)
             }
             // PS3.7 9.3.2.3: it asks for nothing but less; and nothing here takes long enough.
@@ -276,9 +279,9 @@ impl<'a> Exchange<'a> {
             (_, false) => Ok(Some(command.response(UNRECOGNIZED_OPERATION, None))),
             // Its data set is heard out, then the same is said.
             (_, true) => {
-                let transfer_syntax = negotiated.transfer_syntax.clone();
-                let target = Err(Refused::Unrecognized);
-                self.incoming = Some(Incoming { command, context, transfer_syntax, target });
+                let (transfer_syntax, target) = (String::new(), Err(Refused::Unrecognized));
+                self.incoming =
+                    Some(Incoming { command, context, transfer_syntax, trial: false, target });
                 Ok(None)
             }
         }
@@ -324,11 +327,11 @@ impl Incoming<'_> {
 
     /// Keeps the complete data set, hands it over, and gives the response.
     fn finish(self, receiver: &Receiver) -> Vec<u8> {
-        let Self { command, transfer_syntax, target, .. } = self;
+        let Self { command, transfer_syntax, trial, target, .. } = self;
         let begun = receiver.clock.monotonic();
         let bytes = target.as_ref().map_or(0, Writing::bytes);
         let outcome =
-            target.and_then(|writing| keep(writing, &command, &transfer_syntax, receiver));
+            target.and_then(|writing| keep(writing, &command, &transfer_syntax, trial, receiver));
         let status = outcome.as_ref().map_or_else(Refused::status, |_| SUCCESS);
         let took = receiver.clock.monotonic().duration_since(begun);
         receiver.metrics.instance(&transfer_syntax, &format!("{status:04x}"), took);
@@ -353,6 +356,7 @@ pub(super) fn keep(
     mut writing: Writing<'_>,
     command: &Command,
     transfer_syntax: &str,
+    trial: bool,
     receiver: &Receiver,
 ) -> Result<Accepted, Refused> {
     writing.sync().map_err(|e| Refused::NotDurable(e.to_string()))?;
@@ -376,6 +380,7 @@ pub(super) fn keep(
         digest: writing.digest(),
         bytes: writing.bytes(),
         received: receiver.clock.now(),
+        trial,
     };
     writing.complete().map_err(|e| Refused::NotDurable(e.to_string()))?;
     let accepted = (receiver.accept)(&instance);

@@ -10,6 +10,7 @@ use dicom_ul::pdu::{AssociationRJServiceUserReason, UserIdentity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::TRIAL_AE;
 use crate::clock::Clock;
 use crate::config::{Peer, Scp, UnknownPeers};
 
@@ -30,6 +31,14 @@ impl AccessControl for Access<'_> {
     ) -> Result<(), AssociationRJServiceUserReason> {
         if called.trim() != own {
             return Err(AssociationRJServiceUserReason::CalledAETitleNotRecognized);
+        }
+        if calling.trim() == TRIAL_AE {
+            // What it sends is never told to anybody: not a title that an image may come under.
+            return if self.address.is_loopback() {
+                Ok(())
+            } else {
+                Err(AssociationRJServiceUserReason::CallingAETitleNotRecognized)
+            };
         }
         let peer = self.peers.iter().find(|peer| peer.ae_title == calling.trim());
         let known = match peer {

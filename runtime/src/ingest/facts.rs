@@ -11,7 +11,7 @@ use dicom_dictionary_std::tags;
 use dicom_object::FileMetaTableBuilder;
 
 use super::structure::{self, StructureError};
-use super::{Instance, meta, syntax};
+use super::{Instance, TRIAL_AE, meta, syntax};
 use crate::config::DicomLimits;
 use crate::id::{Digest, Hashing, InstanceId, Uid};
 
@@ -110,14 +110,26 @@ fn facts_of(
 }
 
 /// Transfer syntax of a DICOM file, and the byte at which its data set begins.
-pub(super) fn meta_of(file: &Path) -> Result<(Uid, u64), FactsError> {
+pub(super) fn meta_of(file: &Path) -> Result<FileStart, FactsError> {
     let io = |source| FactsError::Io { file: file.into(), source };
     let mut begin = Vec::new();
     File::open(file).map_err(io)?.take(META_BYTES_MAX).read_to_end(&mut begin).map_err(io)?;
     let group = meta::behind_prefix(&begin).ok_or(FactsError::Meta(PREFIX))?;
-    let (transfer_syntax, data_set) = meta::split(group).map_err(FactsError::Meta)?;
-    let transfer_syntax = transfer_syntax.parse().map_err(|_| FactsError::Meta(NO_UID))?;
-    Ok((transfer_syntax, (begin.len() - data_set.len()) as u64))
+    let meta = meta::split(group).map_err(FactsError::Meta)?;
+    Ok(FileStart {
+        transfer_syntax: meta.transfer_syntax.parse().map_err(|_| FactsError::Meta(NO_UID))?,
+        trial: meta.source == Some(TRIAL_AE),
+        data_set: (begin.len() - meta.data_set.len()) as u64,
+    })
+}
+
+/// What the beginning of a file says.
+pub(super) struct FileStart {
+    pub(super) transfer_syntax: Uid,
+    /// Was it sent by [`TRIAL_AE`]?
+    pub(super) trial: bool,
+    /// Where the data set begins.
+    pub(super) data_set: u64,
 }
 
 /// What is said of a file that does not begin as one.
@@ -139,7 +151,7 @@ pub fn instance_in(
     inflated_max: u64,
 ) -> Result<Instance, FactsError> {
     let io = |source| FactsError::Io { file: file.into(), source };
-    let (transfer_syntax, start) = meta_of(file)?;
+    let FileStart { transfer_syntax, trial, data_set: start } = meta_of(file)?;
     let facts = facts_in(file, start, transfer_syntax.as_str(), limits, inflated_max)?;
     let mut data_set = DataSet::open(file, start).map_err(io)?;
     let (digest, bytes) = digest_of(&mut data_set).map_err(io)?;
@@ -154,6 +166,7 @@ pub fn instance_in(
         digest,
         bytes,
         received: received.unwrap_or_default(),
+        trial,
     })
 }
 

@@ -17,7 +17,7 @@ use tokio::task::block_in_place;
 
 use super::association::keep;
 use super::command::Command;
-use super::facts::{self, FactsError, preface};
+use super::facts::{self, FactsError, FileStart, preface};
 use super::{Receiver, Refused, syntax};
 use crate::config::Inbox;
 use crate::pulse::Pulse;
@@ -133,7 +133,8 @@ fn take(file: &Path, receiver: &Receiver) -> Result<(), Refused> {
             Refused::Malformed(e.to_string())
         }
     };
-    let (transfer_syntax, start) = facts::meta_of(file).map_err(|e| malformed(&e))?;
+    let FileStart { transfer_syntax, data_set: start, .. } =
+        facts::meta_of(file).map_err(|e| malformed(&e))?;
     if syntax::of(transfer_syntax.as_str()).is_none() {
         return Err(Refused::Malformed(format!(
             "expected a transfer syntax that is read, found {}",
@@ -167,7 +168,7 @@ fn take(file: &Path, receiver: &Receiver) -> Result<(), Refused> {
         writing.push(&piece[..read]).map_err(|e| failed(e.to_string()))?;
     }
     let announced = Command::of_store(facts.sop_class, facts.sop_instance);
-    keep(writing, &announced, transfer_syntax.as_str(), receiver).map(|_| ())
+    keep(writing, &announced, transfer_syntax.as_str(), false, receiver).map(|_| ())
 }
 
 /// The file from its data set on; a link is not followed, and a pipe is not waited for.

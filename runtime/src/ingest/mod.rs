@@ -58,7 +58,14 @@ pub struct Instance {
     pub bytes: u64,
     /// When it was complete.
     pub received: DateTime<Utc>,
+    /// Did [`TRIAL_AE`] send it? It is read, and nothing of it is told or kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
 }
+
+/// Application entity title of whoever tries the unit out, on the unit itself: what it sends is a
+/// drawing and nobody's examination.
+pub const TRIAL_AE: &str = "CLEARFILM-TRIAL";
 
 /// What became of an instance that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

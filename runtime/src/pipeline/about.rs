@@ -46,6 +46,7 @@ impl Shared {
                 "status": format!("{base}/status"),
                 "about": format!("{base}/about"),
                 "health": format!("{base}/health"),
+                "update": format!("{base}/update"),
                 "alarm": format!("{base}/alarm/{{type}}"),
                 "exam": format!("{base}/exam/{{key}}/{{state,gate,findings,report}}"),
             },

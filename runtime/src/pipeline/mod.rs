@@ -11,13 +11,14 @@ mod parts;
 mod reader;
 mod recover;
 pub mod trial;
+mod updates;
 mod upkeep;
 
 use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Policy};
 use crate::device::{self, Device, DeviceError};
 use crate::encode::Encoder;
-use crate::health::Health;
+use crate::health::{Health, Trials};
 use crate::id::{ExamKey, InstanceId};
 use crate::ingest::{self, Accepted, FactsError, Instance, Refused, Spool, SpoolError, folder};
 use crate::metrics::Metrics;
@@ -178,6 +179,7 @@ impl Appliance {
         let software = Software {
             version: device::VERSION.into(),
             commit: device::COMMIT.into(),
+            release: device::release(),
             config_digest: policy.digest(),
         };
         let metrics = Metrics::new(device::VERSION, device::COMMIT, &bundle.digest.to_string());
@@ -196,6 +198,8 @@ impl Appliance {
             metrics: metrics.clone(),
             pulses: Pulses::new(clock.clone()),
             started: clock.monotonic(),
+            trials: Trials::default(),
+            received: AtomicU64::new(0),
             throttled: AtomicU32::new(0),
         };
         let shared = Shared {
@@ -320,6 +324,9 @@ impl Shared {
                 Refused::Failed(e.to_string())
             }
         })?;
+        if !instance.trial {
+            self.health.heard();
+        }
         self.work.ring();
         self.outgoing.notify_one();
         Ok(accepted)

@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -159,6 +160,9 @@ fn one(
         let look = trial::look(&path, decoder, &shared.bundle, &shared.policy, encoder);
         (look, Some(encoder.engine().clone()))
     };
+    if row.instance.trial {
+        return tried(shared, &row, &look).map(|()| Done::Settled);
+    }
     match (look, engine) {
         (Look::Read(reading), Some(engine)) => {
             let (accepted, view) = (reading.accepted(), reading.view.name());
@@ -185,6 +189,20 @@ fn one(
         }
     }
     Ok(Done::Settled)
+}
+
+/// Counts how an image of a trial went, and forgets it: nobody waits for a drawing.
+fn tried(shared: &Shared, row: &InboxRow, look: &Look) -> Result<(), StoreError> {
+    let id = row.instance.id;
+    let trials = &shared.health.trials;
+    let count = if matches!(look, Look::Read(_)) { &trials.read } else { &trials.failed };
+    shared.store.erase(&row.exam, None)?;
+    if let Err(error) = shared.spool.remove(id) {
+        tracing::warn!(instance = %id, %error, "the image of a trial stays in the spool");
+    }
+    count.fetch_add(1, Ordering::Relaxed);
+    tracing::info!(instance = %id, read = matches!(look, Look::Read(_)), "the image of a trial");
+    Ok(())
 }
 
 /// Commits that an instance cannot be read; its bytes move to the quarantine, never away.
@@ -306,6 +324,7 @@ fn revision(
         read,
         revision: record.revision,
         messages: Some(former.ids(&record)),
+        withdrawn: false,
         ..exam.clone()
     };
     Ok(Some((record, row)))

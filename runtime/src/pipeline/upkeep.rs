@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
+use super::updates::Updates;
 use super::{Shared, lock};
 use crate::id::{ExamKey, InstanceId};
 
@@ -22,6 +23,7 @@ const FORGET_EXAMS: usize = 1_000;
 
 /// Looks and forgets until `stop` turns true.
 pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut updates = Updates::default();
     let (mut look, mut tick) = (tokio::time::interval(LOOK), tokio::time::interval(FORGET));
     loop {
         tokio::select! {
@@ -29,6 +31,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             _ = look.tick() => block_in_place(|| {
                 let engines = shared.engines.borrow().clone();
                 shared.health.look(engines.problem.as_deref().filter(|_| engines.failed));
+                updates.look(&shared);
             }),
             _ = tick.tick() => block_in_place(|| forget(&shared)),
         }

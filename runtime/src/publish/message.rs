@@ -112,6 +112,7 @@ impl Former<'_> {
                     DeviceChannel::Status => ("status", Channel::Status),
                     DeviceChannel::About => ("about", Channel::About),
                     DeviceChannel::Health => ("health", Channel::Health),
+                    DeviceChannel::Update => ("update", Channel::Update),
                 };
                 let mut payload = payload.clone();
                 if let ("status", Some(members)) = (kind, payload.as_object_mut()) {
@@ -277,7 +278,11 @@ impl Former<'_> {
             content_type: format!("application/vnd.clearfilm.{}+json;v=1", facts.kind),
             correlation: match &facts.channel {
                 Channel::Exam(key, _) => Some(key.to_string()),
-                Channel::Status | Channel::About | Channel::Health | Channel::Alarm(_) => None,
+                Channel::Status
+                | Channel::About
+                | Channel::Health
+                | Channel::Update
+                | Channel::Alarm(_) => None,
             },
             properties,
             body,
@@ -294,7 +299,9 @@ impl Former<'_> {
     /// Retained? For how long? At least once?
     fn keeping(&self, channel: &Channel) -> (bool, Option<Duration>, bool) {
         match channel {
-            Channel::Status | Channel::About | Channel::Alarm(_) => (true, None, true),
+            Channel::Status | Channel::About | Channel::Update | Channel::Alarm(_) => {
+                (true, None, true)
+            }
             // Three periods: stale health disappears by itself.
             Channel::Health => (true, Some(3 * self.mqtt.health_period), false),
             Channel::Exam(..) => (self.mqtt.phi == Phi::None, Some(self.mqtt.exam_expiry), true),

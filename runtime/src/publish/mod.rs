@@ -38,11 +38,12 @@ pub use receipts::{Listener, Receipt, Receipts};
 pub use topic::{Channel, ExamChannel, Topic};
 
 /// JSON Schema of every message, by its name.
-pub const SCHEMAS: [(&str, &str); 10] = [
+pub const SCHEMAS: [(&str, &str); 11] = [
     ("envelope", include_str!("../../schemas/envelope.json")),
     ("status", include_str!("../../schemas/status.json")),
     ("about", include_str!("../../schemas/about.json")),
     ("health", include_str!("../../schemas/health.json")),
+    ("update", include_str!("../../schemas/update.json")),
     ("alarm", include_str!("../../schemas/alarm.json")),
     ("state", include_str!("../../schemas/state.json")),
     ("gate", include_str!("../../schemas/gate.json")),

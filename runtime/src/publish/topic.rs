@@ -28,6 +28,8 @@ pub enum Channel {
     About,
     /// Periodic summary.
     Health,
+    /// What the update agent does.
+    Update,
     /// Something that an operator has to know.
     Alarm(AlarmKind),
     /// Of one exam.
@@ -82,6 +84,7 @@ impl fmt::Display for Topic {
             Channel::Status => f.write_str("status"),
             Channel::About => f.write_str("about"),
             Channel::Health => f.write_str("health"),
+            Channel::Update => f.write_str("update"),
             Channel::Alarm(kind) => write!(f, "alarm/{}", kind.name()),
             Channel::Exam(key, channel) => write!(f, "exam/{key}/{}", channel.name()),
         }
@@ -107,6 +110,7 @@ impl Topic {
             [site, unit, "status"] => (site, unit, Channel::Status),
             [site, unit, "about"] => (site, unit, Channel::About),
             [site, unit, "health"] => (site, unit, Channel::Health),
+            [site, unit, "update"] => (site, unit, Channel::Update),
             [site, unit, "alarm", kind] => (site, unit, Channel::Alarm(AlarmKind::named(kind)?)),
             [site, unit, "exam", key, channel] => {
                 let channels = [

@@ -33,11 +33,15 @@ pub enum AlarmKind {
     Certificate,
     /// The board is slowed down because it is hot.
     GpuThrottle,
+    /// The release repository has not been believed for long.
+    UpdateStale,
+    /// A release failed here and was left.
+    UpdateFailed,
 }
 
 impl AlarmKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::DiskLow,
         Self::Outbox,
         Self::BrokerDenied,
@@ -47,6 +51,8 @@ impl AlarmKind {
         Self::UidConflict,
         Self::Certificate,
         Self::GpuThrottle,
+        Self::UpdateStale,
+        Self::UpdateFailed,
     ];
 
     /// The last level of its topic.
@@ -62,6 +68,8 @@ impl AlarmKind {
             Self::UidConflict => "uid-conflict",
             Self::Certificate => "certificate",
             Self::GpuThrottle => "gpu-throttle",
+            Self::UpdateStale => "update-stale",
+            Self::UpdateFailed => "update-failed",
         }
     }
 
@@ -82,7 +90,11 @@ impl AlarmKind {
                 Severity::Major
             }
             // Nothing is lost; somebody has to look.
-            Self::StoreRebuilt | Self::UidConflict | Self::GpuThrottle => Severity::Minor,
+            Self::StoreRebuilt
+            | Self::UidConflict
+            | Self::GpuThrottle
+            | Self::UpdateStale
+            | Self::UpdateFailed => Severity::Minor,
         }
     }
 }

@@ -24,6 +24,7 @@ mod opening;
 mod outbox;
 pub mod record;
 mod values;
+mod withdraw;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -137,6 +138,7 @@ impl Store {
                 state: State::Received,
                 reason: None,
             };
+            let told = OutboxRow { v: VALUE_VERSION, what, time };
             let row = InboxRow {
                 v: VALUE_VERSION,
                 instance: instance.clone(),
@@ -146,7 +148,10 @@ impl Store {
                 conflict,
             };
             put_in(inbox, "inbox", instance.id.as_bytes(), &row)?;
-            append(outbox, meta, &OutboxRow { v: VALUE_VERSION, what, time }).map(Some)
+            if instance.trial {
+                return Ok(Some(0));
+            }
+            append(outbox, meta, &told).map(Some)
         });
         // Also a duplicate is answered only when the first is durable: it may be a moment old.
         match sequence.map_err(|e| failed("accepting an instance", e))? {
@@ -156,7 +161,7 @@ impl Store {
             }
             Some(sequence) => {
                 self.inbox_rows.fetch_add(1, Ordering::SeqCst);
-                self.outbox_rows.fetch_add(1, Ordering::SeqCst);
+                self.outbox_rows.fetch_add(usize::from(!instance.trial), Ordering::SeqCst);
                 self.finish(changing, sequence)?;
                 Ok(Accepted::New)
             }

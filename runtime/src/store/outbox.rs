@@ -52,8 +52,11 @@ impl Store {
 
     /// Durable messages after a sequence number, oldest first, at most `count`.
     ///
+    /// One that this version does not understand stays where it is and holds nobody up: a newer
+    /// version wrote it and was rolled back.
+    ///
     /// # Errors
-    /// The store fails or holds what this version does not write.
+    /// The store fails.
     pub fn outbox_after(
         &self,
         sequence: u64,
@@ -62,14 +65,17 @@ impl Store {
         let from = (sequence + 1).to_be_bytes();
         let durable = self.durable.load(Ordering::SeqCst);
         let mut rows = Vec::new();
-        for entry in self.outbox.range(from..).take(count) {
+        for entry in self.outbox.range(from..) {
             let (key, value) = entry
                 .map_err(|source| StoreError::Sled { action: "reading the outbox", source })?;
             let sequence = number(&key);
-            if sequence > durable {
+            if sequence > durable || rows.len() == count {
                 break;
             }
-            rows.push((sequence, parse("outbox", &value)?));
+            match parse("outbox", &value) {
+                Ok(row) => rows.push((sequence, row)),
+                Err(error) => tracing::debug!(sequence, %error, "a message that is not understood"),
+            }
         }
         Ok(rows)
     }
@@ -77,16 +83,9 @@ impl Store {
     /// When the oldest message that waits for the broker came about.
     ///
     /// # Errors
-    /// The store fails or holds what this version does not write.
+    /// The store fails.
     pub fn oldest_message(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        let first = self
-            .outbox
-            .first()
-            .map_err(|source| StoreError::Sled { action: "reading the outbox", source })?;
-        first
-            .map(|(_, value)| parse::<OutboxRow>("outbox", &value))
-            .transpose()
-            .map(|row| row.map(|r| r.time))
+        Ok(self.outbox_after(0, 1)?.first().map(|(_, row)| row.time))
     }
 
     /// Does this message still wait for the broker?

@@ -60,6 +60,9 @@ pub struct Software {
     pub version: String,
     /// Commit.
     pub commit: String,
+    /// The release that brought it: SHA-256 of its document; none where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Digest>,
     /// Digest of the policy (gate and report) that was in force.
     pub config_digest: Digest,
 }
@@ -240,6 +243,9 @@ pub struct ExamRow {
     /// Ids of the newest revision's messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<ExamMessages>,
+    /// The newest revision is not to be relied on: the release that made it was rolled back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 /// States that an image or exam passes through; only grows.
@@ -262,6 +268,8 @@ pub enum State {
     Quarantined,
     /// It could not be read; its bytes were set aside.
     Failed,
+    /// What was said of it is not to be relied on.
+    Withdrawn,
 }
 
 /// A message that waits to be published: keys of what it is formed from.
@@ -385,4 +393,6 @@ pub enum DeviceChannel {
     About,
     /// How it is doing.
     Health,
+    /// What the update agent does.
+    Update,
 }

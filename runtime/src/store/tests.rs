@@ -47,6 +47,7 @@ impl Kept {
             digest: Digest::of(bytes),
             bytes: bytes.len() as u64,
             received: self.clock.now(),
+            trial: false,
         };
         let accepted = store.accept(&instance, &exam(), &self.clock).expect("accepted");
         (instance, accepted)

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -22,6 +23,7 @@ use crate::config;
 use crate::health::Health;
 use crate::id::ExamKey;
 use crate::publish::SCHEMAS;
+use crate::store::record::VALUE_VERSION;
 
 pub use control::{SOCKET, serve as serve_control};
 
@@ -168,6 +170,15 @@ impl Web {
         if let Some(members) = status.as_object_mut() {
             members.insert("alarms".into(), json!(alarms));
             members.insert("inbox".into(), json!({"depth": self.health.store.inbox_rows()}));
+            members.insert("store_version".into(), json!(VALUE_VERSION));
+            members.insert("idle_s".into(), json!(self.health.idle_s()));
+            let trials = &self.health.trials;
+            let (read, failed) = (&trials.read, &trials.failed);
+            let trials = json!({
+                "read": read.load(Ordering::Relaxed),
+                "failed": failed.load(Ordering::Relaxed),
+            });
+            members.insert("trials".into(), trials);
         }
         status
     }
