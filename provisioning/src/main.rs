@@ -46,8 +46,11 @@ enum Verb {
     /// Bring this device what it shall run.
     #[command(subcommand)]
     Update(update::Verb),
+    Apply(update::Apply),
     /// Print what a shell reads to complete a command line.
-    Completions { shell: Shell },
+    Completions {
+        shell: Shell,
+    },
     /// Print the manual page.
     #[command(hide = true)]
     Man,
@@ -59,14 +62,23 @@ enum Render {
     ///
     /// The files of several devices can be joined into one.
     Acl(acl::Acl),
-    /// The systemd unit of `clearfilm run`, hardened.
+    /// A systemd unit, hardened.
     Unit {
-        /// The device's binary.
-        #[arg(long, value_name = "FILE", default_value = "/usr/bin/clearfilm")]
-        binary: PathBuf,
-        /// Its configuration.
+        /// Which one.
+        #[arg(value_enum, default_value_t = unit::Unit::Daemon)]
+        unit: unit::Unit,
+        /// Folders that say what each service starts.
+        #[arg(long, value_name = "FOLDER", default_value = "/var/lib/clearfilm-slots")]
+        slots: PathBuf,
+        /// The script that root runs for the agent.
+        #[arg(long, value_name = "FILE", default_value = "/usr/lib/clearfilm/switch")]
+        switch: PathBuf,
+        /// The device's configuration.
         #[arg(long, value_name = "FILE", default_value = "/etc/clearfilm/config.toml")]
         config: PathBuf,
+        /// Version of the device's systemd; what came later is left out.
+        #[arg(long, value_name = "VERSION", default_value_t = 252)]
+        systemd: u32,
     },
 }
 
@@ -74,10 +86,14 @@ enum Render {
 async fn main() -> ExitCode {
     let rendered = match Arguments::parse().verb {
         Verb::Render(Render::Acl(acl)) => acl.render(),
-        Verb::Render(Render::Unit { binary, config }) => unit::render(&binary, &config),
+        Verb::Render(Render::Unit { unit, slots, switch, config, systemd }) => {
+            let paths = unit::Paths { slots: &slots, switch: &switch, config: &config };
+            unit::render(unit, paths, systemd)
+        }
         Verb::Key(verb) => key::run(verb),
         Verb::Repo(verb) => repo::run(verb).await,
         Verb::Update(verb) => update::run(verb).await,
+        Verb::Apply(apply) => update::apply(&apply).await,
         Verb::Completions { shell } => Ok(manual::completions(NAME, &Arguments::command(), shell)),
         Verb::Man => manual::page(NAME, &Arguments::command()).map_err(anyhow::Error::from),
     };

@@ -121,8 +121,12 @@ impl Office {
         let app = self.path(&format!("app-{number}/bin"));
         fs::create_dir_all(&app).expect("made");
         let program = app.join("clearfilm");
-        fs::write(&program, format!("#!/bin/sh\necho release {number}\n")).expect("written");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+        write_program(&program, &format!("echo release {number}"));
+        self.draft(number, more);
+    }
+
+    /// The same with the programs that lie in `app-<number>`.
+    pub(crate) fn draft(&self, number: u32, more: &str) {
         self.repo("add", &["app".into(), self.path(&format!("app-{number}"))]);
         self.repo("add", &["bundle".into(), self.path("bundle")]);
         let architecture = std::env::consts::ARCH;
@@ -161,6 +165,12 @@ impl Office {
         fs::write(self.path("fleet.toml"), text).expect("written");
         self.repo("fleet", &[self.path("fleet.toml")]);
     }
+}
+
+/// A program of a few words.
+pub(crate) fn write_program(file: &Path, words: &str) {
+    fs::write(file, format!("#!/bin/sh\n{words}\n")).expect("written");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("set");
 }
 
 /// A device: its configuration and what its agent keeps.

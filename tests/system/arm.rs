@@ -137,7 +137,7 @@ fn the_installed_service_publishes_what_the_same_image_gives_on_this_machine() {
     device.configure("site", &settings(port, broker.port));
     device.make_state();
     let line = device.exec_start();
-    assert_eq!(line[0], "/usr/bin/clearfilm");
+    assert_eq!(line[0], "/var/lib/clearfilm-slots/daemon/current/app/clearfilm");
     let folder = temporary();
     let log = folder.path().join("log");
     let mut service = device.program_of_service(&line[0]);

@@ -20,6 +20,7 @@ const PATH_MAX: usize = 100;
 
 const PROGRAM: u32 = 0o755;
 const FOLDER: u32 = 0o755;
+const LINK: u32 = 0o777;
 
 /// A file of the package.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ pub(crate) struct Package {
     pub(crate) scripts: BTreeMap<&'static str, &'static str>,
     /// By path without the first `/`, sorted.
     pub(crate) files: BTreeMap<String, File>,
+    /// Symbolic links by path without the first `/`, with what they name.
+    pub(crate) links: BTreeMap<String, String>,
     /// Folders that hold nothing or have modes of their own.
     pub(crate) folders: BTreeMap<String, u32>,
     /// Seconds since 1970, of every entry.
@@ -69,7 +72,8 @@ impl Package {
             ("control.tar.xz", self.control_archive().context("packing control")?),
             (
                 "data.tar.xz",
-                archive(&self.files, &self.folders, self.epoch).context("packing data")?,
+                archive(&self.files, &self.links, &self.folders, self.epoch)
+                    .context("packing data")?,
             ),
         ];
         for (name, bytes) in members {
@@ -100,13 +104,14 @@ impl Package {
             ("conffiles".to_owned(), File::plain(conffiles)),
         ]);
         files.extend(self.scripts.iter().map(|(&n, &text)| (n.to_owned(), File::program(text))));
-        archive(&files, &BTreeMap::new(), self.epoch)
+        archive(&files, &BTreeMap::new(), &BTreeMap::new(), self.epoch)
     }
 
     /// Each file in whole KiB and one for each other entry, as dpkg-gencontrol counts.
     fn installed_kib(&self) -> usize {
         let files: usize = self.files.values().map(|f| f.bytes.len().div_ceil(1024)).sum();
-        files + folders_of(self.files.keys(), &self.folders).len()
+        let paths = self.files.keys().chain(self.links.keys());
+        files + self.links.len() + folders_of(paths, &self.folders).len()
     }
 }
 
@@ -131,6 +136,7 @@ fn folders_of<'a>(
 /// A compressed tar of the files and of all folders above them, sorted, of root.
 fn archive(
     files: &BTreeMap<String, File>,
+    links: &BTreeMap<String, String>,
     folders: &BTreeMap<String, u32>,
     epoch: u64,
 ) -> anyhow::Result<Vec<u8>> {
@@ -138,11 +144,14 @@ fn archive(
     let mut tar = tar::Builder::new(xz);
     let mut entries: BTreeMap<String, (tar::EntryType, u32, &[u8])> = BTreeMap::new();
     entries.insert(String::new(), (tar::EntryType::Directory, FOLDER, &[]));
-    for (path, mode) in folders_of(files.keys(), folders) {
+    for (path, mode) in folders_of(files.keys().chain(links.keys()), folders) {
         entries.insert(format!("{path}/"), (tar::EntryType::Directory, mode, &[]));
     }
     for (path, file) in files {
         entries.insert(path.clone(), (tar::EntryType::Regular, file.mode, &file.bytes));
+    }
+    for (path, target) in links {
+        entries.insert(path.clone(), (tar::EntryType::Symlink, LINK, target.as_bytes()));
     }
     for (path, (kind, mode, bytes)) in entries {
         let mut header = tar::Header::new_ustar();
@@ -161,6 +170,13 @@ fn archive(
         header.set_username("root")?;
         header.set_groupname("root")?;
         header.set_mtime(epoch);
+        // A link's target stands in the header.
+        let bytes = if kind == tar::EntryType::Symlink {
+            header.set_link_name_literal(bytes)?;
+            &[]
+        } else {
+            bytes
+        };
         header.set_size(bytes.len() as u64);
         header.set_cksum();
         tar.append(&header, bytes).with_context(|| format!("packing {path}"))?;
@@ -186,6 +202,7 @@ mod tests {
                 ("usr/bin/b".to_owned(), File::program("run")),
                 ("etc/clearfilm/config.toml".to_owned(), File::group_only("[unit]\n")),
             ]),
+            links: BTreeMap::from([("usr/bin/l".to_owned(), "/var/b".to_owned())]),
             folders: BTreeMap::from([("etc/clearfilm/conf.d".to_owned(), 0o750)]),
             epoch: 1_700_000_000,
         }
@@ -222,6 +239,7 @@ mod tests {
             "755 ./usr/",
             "755 ./usr/bin/",
             "755 ./usr/bin/b",
+            "777 ./usr/bin/l",
         ];
         assert_eq!(entries(&deb, "data.tar.xz"), expected);
         let expected =
@@ -245,9 +263,9 @@ mod tests {
         for entry in tar.entries().expect("a tar") {
             entry.expect("an entry").read_to_string(&mut text).expect("text");
         }
-        // md5sum of "run"; two files of one KiB and five folders.
+        // md5sum of "run"; two files of one KiB, a link and five folders.
         assert!(text.contains("a53108f7543b75adbb34afc035d4cdf6  usr/bin/b\n"), "{text}");
-        assert!(text.contains("Package: clearfilm\nVersion: 1\nInstalled-Size: 7\n"), "{text}");
+        assert!(text.contains("Package: clearfilm\nVersion: 1\nInstalled-Size: 8\n"), "{text}");
         assert!(text.starts_with("/etc/clearfilm/config.toml\n"), "{text}");
     }
 

@@ -22,6 +22,7 @@ use crate::manual;
 use crate::sysroot::Std;
 use crate::target::{GLIBC, Target};
 use deb::{File, Package};
+use unit::Unit;
 
 /// Where the service file comes from: the same code that `clearfilm-fleet render unit` runs.
 #[path = "../../../provisioning/src/unit.rs"]
@@ -37,6 +38,20 @@ const BUNDLE: &str = "models/bundles/demo";
 /// Where it lies on a device, with what says which release it is.
 const FACTORY: &str = "usr/lib/clearfilm/factory";
 
+/// What each service of a device starts: links that only root writes.
+const SLOTS: &str = "/var/lib/clearfilm-slots";
+
+/// The script that writes them.
+const SWITCH: &str = "/usr/lib/clearfilm/switch";
+const SWITCH_SCRIPT: &str = include_str!("../../../provisioning/switch/switch");
+
+/// Scripts for a device's life, and where they lie on it.
+const SCRIPTS: &str = "provisioning/scripts";
+const PROVISION: &str = "usr/lib/clearfilm/provision";
+
+/// JetPack 7's systemd; the units of a package use everything that it knows.
+const NEWEST_SYSTEMD: u32 = 255;
+
 /// Folders below the bundle's: the format has one level (`golden/`).
 const BUNDLE_DEPTH: usize = 1;
 
@@ -48,6 +63,7 @@ pub(crate) fn run(checkout: &Checkout, target: Target, std: Std) -> anyhow::Resu
         control: control(target, version),
         scripts: BTreeMap::from([("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)]),
         files: files(checkout, target, &built, version)?,
+        links: links(),
         folders: BTreeMap::from([("etc/clearfilm/conf.d".to_owned(), 0o750)]),
         epoch: checkout.epoch,
     };
@@ -76,8 +92,10 @@ fn control(target: Target, version: &str) -> Vec<(&'static str, String)> {
         ("Maintainer", "Clearfilm <clearfilm@example.invalid>".into()),
         ("Section", "science".into()),
         ("Priority", "optional".into()),
-        // passwd makes the service's user.
+        // passwd makes the services' users.
         ("Depends", format!("libc6 (>= {major}.{minor}), passwd")),
+        // What the provisioning scripts speak with, where a site has it.
+        ("Recommends", "openssl, curl, nftables, dcmtk, mosquitto-clients".into()),
         (
             "Description",
             "findings and draft reports from chest radiographs\n \
@@ -87,6 +105,15 @@ fn control(target: Target, version: &str) -> Vec<(&'static str, String)> {
                 .into(),
         ),
     ]
+}
+
+/// A person at the device runs what its services run.
+fn links() -> BTreeMap<String, String> {
+    [("clearfilm", "daemon"), ("clearfilm-fleet", "agent")]
+        .map(|(name, slot)| {
+            (format!("usr/bin/{name}"), format!("{SLOTS}/{slot}/current/app/{name}"))
+        })
+        .into()
 }
 
 /// Every file by its path on the device.
@@ -99,11 +126,25 @@ fn files(
     let mut files = BTreeMap::new();
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     for (name, program) in &built.programs {
-        files.insert(format!("usr/bin/{name}"), File::program(read(program)?));
+        files.insert(format!("{FACTORY}/app/{name}"), File::program(read(program)?));
     }
-    let unit =
-        unit::render(Path::new("/usr/bin/clearfilm"), Path::new("/etc/clearfilm/config.toml"))?;
-    files.insert("lib/systemd/system/clearfilm.service".into(), File::plain(unit));
+    files.insert(SWITCH[1..].into(), File::program(SWITCH_SCRIPT));
+    let paths = unit::Paths {
+        slots: Path::new(SLOTS),
+        switch: Path::new(SWITCH),
+        config: Path::new("/etc/clearfilm/config.toml"),
+    };
+    let units = [
+        (Unit::Daemon, "clearfilm.service"),
+        (Unit::Agent, "clearfilm-agent.service"),
+        (Unit::Switch, "clearfilm-switch@.service"),
+        (Unit::SwitchPath, "clearfilm-switch@.path"),
+    ];
+    for (unit, file) in units {
+        // What an older systemd does not know it says at the start, and goes on.
+        let text = unit::render(unit, paths, NEWEST_SYSTEMD)?;
+        files.insert(format!("lib/systemd/system/{file}"), File::plain(text));
+    }
     let config = read(&checkout.root.join("docs/config.toml"))?;
     files.insert("etc/clearfilm/config.toml".into(), File::group_only(config));
     for (from, to) in manual::installed() {
@@ -115,6 +156,7 @@ fn files(
     files.insert(doc("copyright"), File::plain(copyright(checkout, target, built)?));
     let changelog = read(&checkout.root.join("CHANGELOG.md"))?;
     files.insert(doc("changelog.gz"), File::plain(gzip(&changelog)?));
+    scripts_into(&checkout.root.join(SCRIPTS), PROVISION, &mut files)?;
     let bundle = checkout.root.join(BUNDLE);
     folder_into(&bundle, &format!("{FACTORY}/bundle"), BUNDLE_DEPTH, &mut files)?;
     // A bundle's digest is that of its manifest, which holds those of its files.
@@ -174,6 +216,18 @@ fn folder_into(
         } else {
             let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             files.insert(to, File::plain(bytes));
+        }
+    }
+    Ok(())
+}
+
+/// Scripts that are called may be run; those in `lib` are read by them.
+fn scripts_into(from: &Path, to: &str, files: &mut BTreeMap<String, File>) -> anyhow::Result<()> {
+    let before: Vec<String> = files.keys().cloned().collect();
+    folder_into(from, to, 1, files)?;
+    for (path, file) in files.iter_mut().filter(|(path, _)| !before.contains(path)) {
+        if !path.starts_with(&format!("{to}/lib/")) {
+            file.mode = 0o755;
         }
     }
     Ok(())

@@ -1,19 +1,33 @@
 //! The device's side: what a repository says now, what this device shall do, and the release that
 //! it shall run.
 
+mod install;
+mod progress;
+mod run;
+mod slots;
 mod stage;
 mod state;
+mod trial;
+mod unit;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clearfilm::clock::Clock;
 use clearfilm::config::Config;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
+pub use install::{Install, Look, Phase, Step, after_look, next};
+pub use run::Runner;
+pub use slots::{Facts, Outcome, Request, Slot, Slots};
 pub use stage::{DOCUMENT, Limits, Releases, StageError};
 pub use state::{BAD_MAX, Bad, State, StateError, StateFile};
 
 use crate::files::{self, FileError};
+use crate::release::{Name, Sha256};
 use crate::rollout::Order;
 use crate::source::{Source, Web, WebSettings};
 use crate::trust::{Known, Pending, Refusal, SignedRelease, Trust, Verified};
@@ -24,7 +38,12 @@ pub struct Agent<'a> {
     clock: &'a dyn Clock,
     trust: Trust,
     state: StateFile,
+    /// Held until the agent is dropped: one process at a time changes what is kept.
+    _lock: File,
 }
+
+/// Longest wait for another process that is at work here.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Why nothing is done.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +60,12 @@ pub enum AgentError {
     /// The disk fails.
     #[error("disk: {0}")]
     Disk(#[from] FileError),
+    /// Nothing that could be meant.
+    #[error("nothing: expected a release on its way or one that an update brought, found none")]
+    Nothing,
+    /// Another process changes what is kept.
+    #[error("busy: {}: expected nobody else at work, found another process: try again later", .0.display())]
+    Busy(PathBuf),
     /// The configuration cannot be used.
     #[error("{0:#}")]
     Settings(anyhow::Error),
@@ -89,10 +114,11 @@ impl<'a> Agent<'a> {
     pub fn new(config: &'a Config, clock: &'a dyn Clock) -> Result<Self, AgentError> {
         let folder = &config.update.folder;
         files::folder(folder)?;
+        let lock = lock(folder, clock)?;
         let trust = Trust::at(folder, &config.update.root_file);
         let state = StateFile::at(folder);
         state.begin(trust.believed())?;
-        Ok(Self { config, clock, trust, state })
+        Ok(Self { config, clock, trust, state, _lock: lock })
     }
 
     /// Asks the repository what this device shall do.
@@ -154,9 +180,59 @@ impl<'a> Agent<'a> {
         }
         let update = &self.config.update;
         let limits = Limits { rate: update.rate.as_u64(), free_min: update.free_min.as_u64() };
-        let releases = Releases::at(&update.folder, limits, self.clock)?;
+        // What the service starts: a release, or the factory's folder.
+        let slots = Slots::at(&update.slots, &update.folder);
+        let factory = slots.current(Slot::Daemon).ok();
+        let releases = Releases::at(&update.folder, factory, limits, self.clock)?;
         let architecture = std::env::consts::ARCH;
         Ok(Some(releases.stage(&told.verified, signed, architecture)?))
+    }
+
+    /// The folder of a release that is here whole.
+    #[must_use]
+    pub fn folder_of(&self, release: &Sha256) -> Option<PathBuf> {
+        let folder = self.config.update.folder.join("releases").join(release.to_string());
+        folder.is_dir().then_some(folder)
+    }
+
+    /// A person at the site approves the bundle of the release on its way; gives its name.
+    ///
+    /// # Errors
+    /// There is none, or the disk fails.
+    pub fn approve(&self) -> Result<Name, AgentError> {
+        let mut state = self.state.read()?;
+        let Some(install) = state.install.clone() else { return Err(AgentError::Nothing) };
+        state.approved = Some(install.release);
+        self.state.write(&mut state)?;
+        Ok(install.name)
+    }
+
+    /// A person goes back to the release before: the one that runs is not tried again here.
+    ///
+    /// # Errors
+    /// The factory's runs, a release is on its way, or the disk fails.
+    pub fn roll_back(&self) -> Result<Sha256, AgentError> {
+        let slots = Slots::at(&self.config.update.slots, &self.config.update.folder);
+        let mut state = self.state.read()?;
+        let current = slots.facts(Slot::Daemon)?.current.ok_or(AgentError::Nothing)?;
+        state.install = None;
+        state.set_bad(current, "rolled back by a person".into(), true);
+        self.state.write(&mut state)?;
+        slots.ask(Slot::Daemon, &Request::RollBack(current, "person"))?;
+        Ok(current)
+    }
+
+    /// How the last release on its way ended, where none is any more: why it failed.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn ended(&self, release: &Sha256) -> Result<Option<Result<(), String>>, AgentError> {
+        let state = self.state.read()?;
+        if state.install.is_some() {
+            return Ok(None);
+        }
+        let bad = state.bad.iter().find(|bad| bad.release == *release);
+        Ok(Some(bad.map_or(Ok(()), |bad| Err(bad.reason.clone()))))
     }
 
     /// Sets damaged metadata aside and begins with the shipped root again; what was believed stays
@@ -170,6 +246,24 @@ impl<'a> Agent<'a> {
         self.state.write(&mut state)?;
         Ok(self.trust.set_aside()?)
     }
+}
+
+/// One process at a time.
+fn lock(folder: &Path, clock: &dyn Clock) -> Result<File, AgentError> {
+    let file = folder.join(".lock");
+    let open = File::options().create(true).append(true).open(&file);
+    let open = open.map_err(files::io("opening", &file))?;
+    let begun = clock.monotonic();
+    while let Err(error) = flock(&open, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK {
+            return Err(files::io("locking", &file)(error.into()).into());
+        }
+        if clock.monotonic() - begun > BUSY {
+            return Err(AgentError::Busy(file));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(open)
 }
 
 /// The repository that a configuration names; none where it names none.

@@ -65,6 +65,8 @@ pub enum StageError {
 pub struct Releases<'a> {
     folder: PathBuf,
     partial: PathBuf,
+    /// Where the same files may lie, too.
+    factory: Option<PathBuf>,
     limits: Limits,
     clock: &'a dyn Clock,
 }
@@ -74,11 +76,16 @@ impl<'a> Releases<'a> {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn at(folder: &Path, limits: Limits, clock: &'a dyn Clock) -> Result<Self, FileError> {
+    pub fn at(
+        folder: &Path,
+        factory: Option<PathBuf>,
+        limits: Limits,
+        clock: &'a dyn Clock,
+    ) -> Result<Self, FileError> {
         let (releases, partial) = (folder.join("releases"), folder.join("partial"));
         files::folder(&releases)?;
         files::folder(&partial)?;
-        Ok(Self { folder: releases, partial, limits, clock })
+        Ok(Self { folder: releases, partial, factory, limits, clock })
     }
 
     /// The folder of a whole release, if it is here.
@@ -142,6 +149,11 @@ impl<'a> Releases<'a> {
     /// Every file of the whole releases, by what it holds.
     fn contents(&self) -> Result<BTreeMap<Sha256, PathBuf>, FileError> {
         let mut contents = BTreeMap::new();
+        if let Some(factory) = &self.factory {
+            for part in [Part::App, Part::Bundle] {
+                hash_into(&factory.join(part.folder()), &mut contents)?;
+            }
+        }
         for entry in fs::read_dir(&self.folder).map_err(io("reading", &self.folder))?.flatten() {
             let folder = entry.path();
             let document = files::read_if_there(&folder.join(DOCUMENT), release::SIZE_MAX);
@@ -178,7 +190,8 @@ impl<'a> Releases<'a> {
         Ok(())
     }
 
-    /// Puts one file where it belongs: a second name of one that is here, or fetched.
+    /// Puts one file where it belongs: a second name of one that is here, a copy where it has
+    /// another owner, or fetched.
     fn place(
         &self,
         verified: &Verified,
@@ -203,7 +216,19 @@ impl<'a> Releases<'a> {
             return Ok(());
         }
         let partial = self.partial.join(entry.sha256.to_string());
-        self.fetch(verified, &name, entry, &partial)?;
+        // One that was interrupted before it got its name may have lost its owner's right to write.
+        if partial.exists() {
+            fs::set_permissions(&partial, Permissions::from_mode(0o600))
+                .map_err(io("setting the mode of", &partial))?;
+        }
+        if let Some(here) = here
+            && fs::copy(here, &partial).is_ok()
+            && check(&partial, &name, entry).is_ok()
+        {
+            File::open(&partial).and_then(|f| f.sync_all()).map_err(io("syncing", &partial))?;
+        } else {
+            self.fetch(verified, &name, entry, &partial)?;
+        }
         fs::set_permissions(&partial, Permissions::from_mode(mode))
             .map_err(io("setting the mode of", &partial))?;
         fs::rename(&partial, to).map_err(io("naming", to))?;
@@ -270,6 +295,23 @@ impl<'a> Releases<'a> {
             }
         }
     }
+}
+
+/// Files of a folder that no document describes, by what they hold. A folder that is not there has
+/// none.
+fn hash_into(folder: &Path, contents: &mut BTreeMap<Sha256, PathBuf>) -> Result<(), FileError> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten().take(release::FILES_MAX) {
+        let (path, kind) = (entry.path(), entry.file_type());
+        if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
+            hash_into(&path, contents)?;
+        } else if kind.is_ok_and(|kind| kind.is_file()) {
+            let open = File::open(&path).map_err(io("opening", &path))?;
+            let (sha256, _) = Sha256::of_reader(open).map_err(io("reading", &path))?;
+            contents.insert(sha256, path);
+        }
+    }
+    Ok(())
 }
 
 /// How long to wait after so many bytes in so much time.

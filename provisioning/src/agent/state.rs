@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::install::Install;
 use crate::files::{self, FileError};
 use crate::release::Sha256;
 use crate::trust::Marks;
@@ -24,8 +25,9 @@ const SIZE_MAX: u64 = 1 << 20;
 pub const BAD_MAX: usize = 64;
 
 /// What the agent knows.
+///
+/// A newer agent may have written more than this one knows, and was rolled back: that is no damage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct State {
     /// Rises with every write.
     sequence: u64,
@@ -35,16 +37,24 @@ pub struct State {
     pub anew: bool,
     /// Releases that failed here, oldest first.
     pub bad: Vec<Bad>,
+    /// The release on its way.
+    #[serde(default)]
+    pub install: Option<Install>,
+    /// The release whose bundle a person at the site approved.
+    #[serde(default)]
+    pub approved: Option<Sha256>,
 }
 
 /// A release that failed here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Bad {
     /// Digest of its document.
     pub release: Sha256,
     /// Why.
     pub reason: String,
+    /// Was it started, so that it may have said something?
+    #[serde(default)]
+    pub ran: bool,
 }
 
 /// The state cannot be read.
@@ -136,12 +146,12 @@ fn whole(bytes: &[u8]) -> Option<State> {
 
 impl State {
     /// A release that failed here is not tried again.
-    pub fn set_bad(&mut self, release: Sha256, reason: String) {
+    pub fn set_bad(&mut self, release: Sha256, reason: String, ran: bool) {
         self.bad.retain(|bad| bad.release != release);
         if self.bad.len() == BAD_MAX {
             self.bad.remove(0);
         }
-        self.bad.push(Bad { release, reason });
+        self.bad.push(Bad { release, reason, ran });
     }
 }
 
