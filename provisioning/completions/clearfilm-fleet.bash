@@ -16,8 +16,14 @@ _clearfilm__fleet() {
             ",$1")
                 cmd="clearfilm__fleet"
                 ;;
+            clearfilm__fleet,apply)
+                cmd="clearfilm__fleet__subcmd__apply"
+                ;;
             clearfilm__fleet,completions)
                 cmd="clearfilm__fleet__subcmd__completions"
+                ;;
+            clearfilm__fleet,inventory)
+                cmd="clearfilm__fleet__subcmd__inventory"
                 ;;
             clearfilm__fleet,key)
                 cmd="clearfilm__fleet__subcmd__key"
@@ -27,6 +33,9 @@ _clearfilm__fleet() {
                 ;;
             clearfilm__fleet,repo)
                 cmd="clearfilm__fleet__subcmd__repo"
+                ;;
+            clearfilm__fleet,support-bundle)
+                cmd="clearfilm__fleet__subcmd__support__subcmd__bundle"
                 ;;
             clearfilm__fleet,update)
                 cmd="clearfilm__fleet__subcmd__update"
@@ -73,6 +82,9 @@ _clearfilm__fleet() {
             clearfilm__fleet__subcmd__repo,status)
                 cmd="clearfilm__fleet__subcmd__repo__subcmd__status"
                 ;;
+            clearfilm__fleet__subcmd__update,approve)
+                cmd="clearfilm__fleet__subcmd__update__subcmd__approve"
+                ;;
             clearfilm__fleet__subcmd__update,check)
                 cmd="clearfilm__fleet__subcmd__update__subcmd__check"
                 ;;
@@ -82,6 +94,15 @@ _clearfilm__fleet() {
             clearfilm__fleet__subcmd__update,rebuild-trust)
                 cmd="clearfilm__fleet__subcmd__update__subcmd__rebuild__subcmd__trust"
                 ;;
+            clearfilm__fleet__subcmd__update,roll-back)
+                cmd="clearfilm__fleet__subcmd__update__subcmd__roll__subcmd__back"
+                ;;
+            clearfilm__fleet__subcmd__update,run)
+                cmd="clearfilm__fleet__subcmd__update__subcmd__run"
+                ;;
+            clearfilm__fleet__subcmd__update,status)
+                cmd="clearfilm__fleet__subcmd__update__subcmd__status"
+                ;;
             *)
                 ;;
         esac
@@ -89,12 +110,30 @@ _clearfilm__fleet() {
 
     case "${cmd}" in
         clearfilm__fleet)
-            opts="-h -V --help --version render key repo update completions"
+            opts="-h -V --help --version render key repo update apply inventory support-bundle completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__apply)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -109,6 +148,32 @@ _clearfilm__fleet() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__inventory)
+            opts="-h --config --site --wait --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --site)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -173,7 +238,7 @@ _clearfilm__fleet() {
             return 0
             ;;
         clearfilm__subcmd__fleet__subcmd__render__subcmd__acl)
-            opts="-h --site --unit --root --dashboard --operator --help"
+            opts="-h --site --unit --root --form --dashboard --operator --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,6 +254,10 @@ _clearfilm__fleet() {
                     ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --form)
+                    COMPREPLY=($(compgen -W "mosquitto emqx" -- "${cur}"))
                     return 0
                     ;;
                 --dashboard)
@@ -207,17 +276,25 @@ _clearfilm__fleet() {
             return 0
             ;;
         clearfilm__subcmd__fleet__subcmd__render__subcmd__unit)
-            opts="-h --binary --config --help"
+            opts="-h --slots --switch --config --systemd --help daemon agent switch switch-path"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --binary)
+                --slots)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --switch)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --systemd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -434,13 +511,49 @@ _clearfilm__fleet() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        clearfilm__subcmd__fleet__subcmd__update)
-            opts="-h --help check fetch rebuild-trust"
+        clearfilm__subcmd__fleet__subcmd__support__subcmd__bundle)
+            opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__update)
+            opts="-h --help check fetch run status approve roll-back rebuild-trust"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__update__subcmd__approve)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -493,6 +606,60 @@ _clearfilm__fleet() {
             return 0
             ;;
         clearfilm__subcmd__fleet__subcmd__update__subcmd__rebuild__subcmd__trust)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__update__subcmd__roll__subcmd__back)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__update__subcmd__run)
+            opts="-h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        clearfilm__subcmd__fleet__subcmd__update__subcmd__status)
             opts="-h --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -14,11 +14,48 @@ const DEVICE_READS: [&str; 3] = ["cmd/+/+", "exam/+/feedback", "exam/+/receipt"]
 const DASHBOARD_WRITES: [&str; 2] = ["exam/+/feedback", "exam/+/receipt"];
 
 /// What an operator reads: how devices do, never what an exam says.
-const OPERATOR_READS: [&str; 6] =
-    ["status", "about", "health", "alarm/#", "drift", "cmd/+/+/state"];
+const OPERATOR_READS: [&str; 7] =
+    ["status", "about", "health", "update", "alarm/#", "drift", "cmd/+/+/state"];
 
 /// What an operator writes.
 const OPERATOR_WRITES: [&str; 1] = ["cmd/+/+"];
+
+/// Which broker reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// `acl_file`.
+    Mosquitto,
+    /// `acl.conf`.
+    Emqx,
+}
+
+/// What one user may do below a unit's topics.
+struct Rights<'a> {
+    who: &'a str,
+    user: &'a str,
+    reads: &'a [&'a str],
+    writes: &'a [&'a str],
+}
+
+impl Rights<'_> {
+    /// As mosquitto reads it (mosquitto.conf(5), `acl_file`).
+    fn mosquitto(&self, base: &str) -> String {
+        let rules = |right: &str, topics: &[&str]| -> String {
+            topics.iter().map(|topic| format!("topic {right} {base}/{topic}\n")).collect()
+        };
+        format!("user {}\n{}{}", self.user, rules("read", self.reads), rules("write", self.writes))
+    }
+
+    /// As EMQX reads it (EMQX 5, "ACL file"). The first rule that matches decides, and the site's file
+    /// ends with `{deny, all}.`, once.
+    fn emqx(&self, base: &str) -> String {
+        let rule = |action: &str, topics: &[&str]| {
+            let topics: Vec<String> = topics.iter().map(|t| format!("\"{base}/{t}\"")).collect();
+            format!("{{allow, {{user, \"{}\"}}, {action}, [{}]}}.\n", self.user, topics.join(", "))
+        };
+        rule("subscribe", self.reads) + &rule("publish", self.writes)
+    }
+}
 
 /// Whose rules are rendered.
 #[derive(Debug, Args)]
@@ -32,6 +69,9 @@ pub(crate) struct Acl {
     /// Root of the topic tree.
     #[arg(long, default_value = "clearfilm/v1")]
     root: String,
+    /// Which broker reads them.
+    #[arg(long, value_enum, default_value_t = Form::Mosquitto)]
+    form: Form,
     /// User name of dashboards.
     #[arg(long, value_name = "USER", default_value = "dashboard")]
     dashboard: String,
@@ -41,31 +81,31 @@ pub(crate) struct Acl {
 }
 
 impl Acl {
-    /// The rules as mosquitto reads them.
+    /// The rules as the broker reads them.
     ///
     /// # Errors
     /// A name that no device would take, or one that would end its line or be two people's.
     pub(crate) fn render(&self) -> anyhow::Result<String> {
         self.validate()?;
-        let Self { site, unit, root, dashboard, operator } = self;
+        let Self { site, unit, root, dashboard, operator, .. } = self;
         let base = format!("{root}/{site}/{unit}");
-        let rule = |right: &str, topic: &str| format!("topic {right} {base}/{topic}\n");
-        let rules = |right: &str, topics: &[&str]| {
-            topics.iter().map(|t| rule(right, t)).collect::<String>()
+        let device =
+            Rights { who: "the device itself", user: unit, reads: &DEVICE_READS, writes: &["#"] };
+        let dashboard =
+            Rights { who: "dashboards", user: dashboard, reads: &["#"], writes: &DASHBOARD_WRITES };
+        let operator = Rights {
+            who: "operators",
+            user: operator,
+            reads: &OPERATOR_READS,
+            writes: &OPERATOR_WRITES,
         };
-        Ok([
-            format!("# {site}/{unit}: the device itself\nuser {unit}\n"),
-            rule("write", "#"),
-            rules("read", &DEVICE_READS),
-            format!("\n# {site}/{unit}: dashboards\nuser {dashboard}\n"),
-            rule("read", "#"),
-            rules("write", &DASHBOARD_WRITES),
-            format!("\n# {site}/{unit}: operators\nuser {operator}\n"),
-            rules("read", &OPERATOR_READS),
-            rules("write", &OPERATOR_WRITES),
-            "\n".into(),
-        ]
-        .concat())
+        let section = |rights: &Rights<'_>| match self.form {
+            Form::Mosquitto => {
+                format!("# {site}/{unit}: {}\n{}\n", rights.who, rights.mosquitto(&base))
+            }
+            Form::Emqx => format!("%% {site}/{unit}: {}\n{}\n", rights.who, rights.emqx(&base)),
+        };
+        Ok([device, dashboard, operator].iter().map(section).collect())
     }
 
     /// The device's own rules decide what a site, a device id and a root may be.
@@ -102,6 +142,7 @@ mod tests {
             site: site.into(),
             unit: unit.into(),
             root: "clearfilm/v1".into(),
+            form: Form::Mosquitto,
             dashboard: "dashboard".into(),
             operator: "operator".into(),
         }
@@ -126,7 +167,7 @@ mod tests {
     fn a_device_writes_its_own_subtree_and_reads_what_is_said_to_it() {
         check(
             "north-dx-2",
-            &["write ~#", "read ~cmd/+/+", "read ~exam/+/feedback", "read ~exam/+/receipt"],
+            &["read ~cmd/+/+", "read ~exam/+/feedback", "read ~exam/+/receipt", "write ~#"],
         );
     }
 
@@ -141,12 +182,26 @@ mod tests {
             "read ~status",
             "read ~about",
             "read ~health",
+            "read ~update",
             "read ~alarm/#",
             "read ~drift",
             "read ~cmd/+/+/state",
             "write ~cmd/+/+",
         ];
         check("operator", &expected);
+    }
+
+    #[test]
+    fn emqx_is_told_the_same_in_its_own_words() {
+        let rules = Acl { form: Form::Emqx, ..acl("north", "north-dx-2") };
+        let text = rules.render().expect("rendered");
+        let base = "clearfilm/v1/north/north-dx-2";
+        let own = format!("{{allow, {{user, \"north-dx-2\"}}, publish, [\"{base}/#\"]}}.\n");
+        let operator =
+            format!("{{allow, {{user, \"operator\"}}, publish, [\"{base}/cmd/+/+\"]}}.\n");
+        assert!(text.contains(&own) && text.contains(&operator), "{text}");
+        let allowed = |line: &&str| line.starts_with("{allow, ") && line.ends_with("}.");
+        assert_eq!(text.lines().filter(allowed).count(), 6, "two for each user: {text}");
     }
 
     #[track_caller]

@@ -19,3 +19,6 @@ pub mod trust;
 
 // The device.
 pub mod agent;
+
+// The operator.
+pub mod inventory;

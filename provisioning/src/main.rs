@@ -2,6 +2,8 @@
 //! that a hundred devices differ only where they must, and the repository that they update from.
 
 mod acl;
+#[path = "cli/inventory.rs"]
+mod inventory;
 #[path = "cli/key.rs"]
 mod key;
 #[path = "../../runtime/src/cli/manual.rs"]
@@ -10,6 +12,8 @@ mod manual;
 mod release;
 #[path = "cli/repo.rs"]
 mod repo;
+#[path = "cli/support.rs"]
+mod support;
 mod unit;
 #[path = "cli/update.rs"]
 mod update;
@@ -47,6 +51,8 @@ enum Verb {
     #[command(subcommand)]
     Update(update::Verb),
     Apply(update::Apply),
+    Inventory(inventory::List),
+    SupportBundle(support::Support),
     /// Print what a shell reads to complete a command line.
     Completions {
         shell: Shell,
@@ -94,6 +100,8 @@ async fn main() -> ExitCode {
         Verb::Repo(verb) => repo::run(verb).await,
         Verb::Update(verb) => update::run(verb).await,
         Verb::Apply(apply) => update::apply(&apply).await,
+        Verb::Inventory(list) => inventory::run(&list).await,
+        Verb::SupportBundle(support) => support::run(&support),
         Verb::Completions { shell } => Ok(manual::completions(NAME, &Arguments::command(), shell)),
         Verb::Man => manual::page(NAME, &Arguments::command()).map_err(anyhow::Error::from),
     };
