@@ -152,7 +152,7 @@ board_files() { printf '%s\n' "$content" | awk '$1 == "file" { print $2, $3 }'; 
 # NAME: its bytes.
 board_file() { printf '%s\n' "$content" | awk -v name="$1" '$1 == "file" && $2 == name { print $4 }' | base64 -d; }
 
-digest_of() { sha256sum <"$1" 2>/dev/null | cut -d' ' -f1; }
+digest_of() { if [ -f "$1" ]; then sha256sum <"$1" | cut -d' ' -f1; fi; }
 
 # First everything is looked at, then everything is written.
 restore_board() {

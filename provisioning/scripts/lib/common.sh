@@ -258,7 +258,8 @@ install_file() {
 # FOLDER MODE OWNER
 install_folder() {
     if [ -d "$1" ] && has "$1" "$2" "$3"; then return 0; fi
-    change "make folder $1 ($2${3:+ $3})" || return 0
+    if [ -d "$1" ]; then set -- "$@" set; else set -- "$@" "make folder"; fi
+    change "$4 $1 ($2${3:+ $3})" || return 0
     openly mkdir -p "$(dirname "$1")"
     mkdir -p "$1"
     give_to "$1" "$3"

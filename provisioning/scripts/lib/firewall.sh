@@ -140,6 +140,7 @@ TEXT
 
 # What the rules leave out of what the service would let in.
 firewall_warnings() {
+    [ -n "$ssh_from" ] || warn "ssh: the rules let nobody log in by it; --ssh-from says who may"
     if [ "$(effective dicom.scp.unknown_peers)" = accept ]; then
         warn "dicom.scp.unknown_peers: accept, but the firewall lets in listed addresses only"
     fi
