@@ -77,7 +77,7 @@ steps() {
             echo 'journal_has "certificates were replaced"'
             echo 'echo "== state"; systemctl show clearfilm -p NRestarts; nft list table inet clearfilm; echo "== code $?"'
             ;;
-        'The end of a device') echo 'echo "== left"; find /etc/clearfilm /var/lib/clearfilm; systemctl is-enabled clearfilm; echo "== code $?"' ;;
+        'The end of a device') echo 'echo "== left"; find /etc/clearfilm /var/lib/clearfilm; systemctl is-enabled clearfilm || :; echo "== code $?"' ;;
         esac
     done < <(sections)
     printf 'section %s "the new board"\n' "$first.sh"

@@ -6,7 +6,7 @@
 # With --all at every command; else at every Nth, so that a run of the tests ends while one waits.
 # KILL_EVERY=N says another N.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${code=}" "${broker_port=}" "${url=}"
-every=${all:+1} every=${KILL_EVERY:-${every:-15}}
+every=${all:+1} every=${KILL_EVERY:-${every:-25}}
 shims="$T/shims"
 mkdir -p "$shims"
 for command in cp cat mv rm ln mkdir chmod chown sync openssl shred find base64 systemctl dpkg groupadd useradd curl sleep; do

@@ -36,7 +36,10 @@ look() {
             missing=$((missing + 1))
         elif [ "${cert[0]}${key[0]}" = "$last" ]; then
             times=$((times + 1))
-            [ "$times" -ne 2 ] || lasting=$((lasting + 1)) once=$((once - 1))
+            if [ "$times" -eq 2 ]; then
+                lasting=$((lasting + 1)) once=$((once - 1))
+                echo looking >>"$T/looking"
+            fi
         else
             last="${cert[0]}${key[0]}" times=1 once=$((once + 1))
         fi
@@ -46,11 +49,13 @@ look() {
 rm -rf "$T/o-kill" && cp -a "$T/o-before" "$T/o-kill"
 look "$T/o-kill/etc/clearfilm/tls" >"$T/reader" &
 reader=$!
-for _ in 1 2 3 4 5; do
+for n in 1 2 3 4 5; do
+    wait_for "$T/looking" looking "$n"
     run rotate --root "$T/o-kill" --kind mqtt --before-days 398
     run ca sign "$CA" "$T/o-kill/etc/clearfilm/tls/mqtt.csr.next" --kind mqtt && cp "$T/out" "$T/n.crt"
-    run rotate --root "$T/o-kill" --kind mqtt --import "$T/n.crt"
+    expect "change $n under its eyes" 0 "change over" rotate --root "$T/o-kill" --kind mqtt --import "$T/n.crt"
 done
+wait_for "$T/looking" looking 6
 kill -TERM "$reader"
 wait "$reader" 2>/dev/null
 read -r looks missing lasting once <"$T/reader"
