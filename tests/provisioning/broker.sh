@@ -2,6 +2,7 @@
 # A real mosquitto with TLS, certificates for everybody, names from certificates, and the rendered
 # access rules: what a device can and cannot do there.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${broker_port=}" "${broker_pid=}"
+need mosquitto mosquitto_pub || return 0
 B="$T/b"
 for unit in north-dx-2 north-dx-3; do
     device "$T/$unit"
@@ -58,7 +59,7 @@ run ca sign "$T/other-ca" "$T/north-dx-2/etc/clearfilm/tls/mqtt.csr" --kind mqtt
 cp "$(of north-dx-2).key" "$T/foreign.key"
 holds "one of another authority is refused" unwelcome "$T/foreign" $base/north-dx-2/x
 nobody() {
-    timeout 8 mosquitto_pub -d -V mqttv5 -h localhost -p "$broker_port" --cafile "$CA/ca.pem" -q 1 -t $base/north-dx-2/x -m y >"$T/pub" 2>&1
+    timeout 8 mosquitto_pub -d -V mqttv5 -h localhost -p "$broker_port" --cafile "$CA/ca.pem" -q 1 -t "$base/north-dx-2/x" -m y >"$T/pub" 2>&1
     ! grep -q 'CONNACK (0)' "$T/pub"
 }
 holds "no certificate is refused" nobody

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # The site's authority: what it signs, what it does not, what it keeps.
 : "${scripts:?}" "${T:?}" "${CA:?}"
+need socat || return 0
 A="$T/a"
 mkdir "$A"
 thrice "an authority is made" "$A" ca init "$A/ca" --name "North CA"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # Decommissioning: nothing that is secret or a patient's stays, and nothing of another device goes.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${broker_port=}"
+need root socat || return 0
 D="$T/d-end"
 device "$D"
 broker_port=8883

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # Enrolment and rotation over EST against a responder that also misbehaves.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${here:?}"
+need socat curl || return 0
 S="$T/est"
 start_responders "$S"
 : "${url:?}" "${open:?}" "${boot:?}"

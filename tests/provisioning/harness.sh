@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2016,SC2034 # the inner shell expands; the parts read what is set
 # What every part of the tests uses: running a verb, comparing trees, counting results. Sourced by
 # run.sh. A part has a folder $T and an authority $CA of its own.
-: "${here:?}" "${scripts:?}" "${workspace:?}" "${T:?}" "${SH:?}"
+: "${here:?}" "${scripts:?}" "${workspace:?}" "${T:?}" "${SH:?}" "${part:?}"
 
 pids=() # ended with the part
 
@@ -38,6 +38,20 @@ pass() { echo "ok: $1"; }
 fail_test() { echo "FAILED: $1${2:+: $2}"; }
 # WHAT: WHY
 skip() { echo "!! SKIPPED: $*"; }
+
+# PROGRAM|root...: are they there? Where one is not, the part is skipped, loudly.
+need() {
+    local one
+    for one in "$@"; do
+        if [ "$one" = root ]; then
+            [ "$(id -u)" -eq 0 ] && continue
+        elif command -v "$one" >/dev/null; then
+            continue
+        fi
+        skip "$part: it needs $one"
+        return 1
+    done
+}
 
 # SENTENCE COMMAND...: passes where the command succeeds.
 holds() {

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # What is put around the service on a device: user, folders, secret, journal, packet filter, package.
 : "${scripts:?}" "${T:?}" "${CLEARFILM:?}"
+need root nft dpkg-deb systemctl || return 0
 I="$T/i"
 device "$I"
 sed -i '/clearfilm/d' "$I/etc/passwd" "$I/etc/group"

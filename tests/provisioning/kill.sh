@@ -6,6 +6,7 @@
 # With --all at every command; else at every Nth, so that a run of the tests ends while one waits.
 # KILL_EVERY=N says another N.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${code=}" "${broker_port=}" "${url=}"
+need root socat curl || return 0
 every=${all:+1} every=${KILL_EVERY:-${every:-25}}
 shims="$T/shims"
 mkdir -p "$shims"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # Keys and certificates change while images come in and results go out: nothing is lost.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${CLEARFILM:?}" "${broker_port=}" "${code=}" "${service_pid=}"
+need mosquitto mosquitto_sub storescu || return 0
 L="$T/l" images=12
 device "$L"
 scp_port=$(free_port)

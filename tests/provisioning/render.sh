@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # Site files: signed or refused, known or refused, accepted by clearfilm check or refused.
 : "${scripts:?}" "${T:?}" "${CLEARFILM:?}"
+need root || return 0
 R="$T/r"
 device "$R"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$T/ops.key" 2>/dev/null

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # A board is replaced: the secret and the settings come over, whole, or not at all.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${code=}" "${broker_port=}"
+need root || return 0
 N="$T/n"
 device "$N"
 broker_port=8883

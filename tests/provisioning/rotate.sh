@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2016 # the inner shell expands
 # Rotation by files; and at every instant key and certificate match.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${code=}"
+need root || return 0
 O="$T/o"
 device "$O"
 enrolled "$O" north-dx-2

@@ -2,6 +2,7 @@
 # Nothing secret in arguments, in the environment or in what is printed: every program that a verb
 # starts is recorded by the kernel, with all of both.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${broker_port=}"
+need root strace || return 0
 X="$T/x"
 device "$X"
 broker_port=8883

@@ -2,6 +2,7 @@
 # The report: a device as it should be, everything that can be wrong with it, and a service and a
 # broker that really run.
 : "${scripts:?}" "${T:?}" "${CA:?}" "${CLEARFILM:?}" "${broker_pid=}" "${broker_port=}" "${service_pid=}"
+need root mosquitto mosquitto_pub echoscu jq systemd-analyze || return 0
 V="$T/v"
 device "$V"
 scp_port=$(free_port)
