@@ -75,17 +75,19 @@ done
 refused "the package or --installed, one of them" 2 "one of them" "$I" install --root "$I"
 
 # The rules at work: two network namespaces, joined by a cable.
-if ip netns add cf-dev 2>/dev/null && ip netns add cf-room 2>/dev/null; then
-    ip link add cf0 netns cf-dev type veth peer name cf1 netns cf-room
-    for pair in "cf-dev cf0" "cf-room cf1"; do
+# Named by this process: two runs of the tests may be at work.
+device_ns="cf-device-$BASHPID" room_ns="cf-room-$BASHPID"
+if ip netns add "$device_ns" 2>/dev/null && ip netns add "$room_ns" 2>/dev/null; then
+    ip link add cf0 netns "$device_ns" type veth peer name cf1 netns "$room_ns"
+    for pair in "$device_ns cf0" "$room_ns cf1"; do
         # shellcheck disable=SC2086 # two words
         set -- $pair
         ip -n "$1" link set "$2" up && ip -n "$1" link set lo up
     done
-    ip -n cf-dev addr add 10.1.2.1/24 dev cf0
-    for a in 3 4 9; do ip -n cf-room addr add "10.1.2.$a/24" dev cf1; done
-    ip netns exec cf-dev nft -f "$nft"
-    ip netns exec cf-dev nft -f "$nft" || fail_test "the rules can be loaded twice"
+    ip -n "$device_ns" addr add 10.1.2.1/24 dev cf0
+    for a in 3 4 9; do ip -n "$room_ns" addr add "10.1.2.$a/24" dev cf1; done
+    ip netns exec "$device_ns" nft -f "$nft"
+    ip netns exec "$device_ns" nft -f "$nft" || fail_test "the rules can be loaded twice"
     # NAMESPACE PORT...
     listen() {
         local one
@@ -94,28 +96,28 @@ if ip netns add cf-dev 2>/dev/null && ip netns add cf-room 2>/dev/null; then
             pids+=($!)
         done
     }
-    listen cf-dev 11113 22 8080
-    listen cf-room 443 8884 80
+    listen "$device_ns" 11113 22 8080
+    listen "$room_ns" 443 8884 80
     # NAMESPACE FROM TO PORT
     reach() { ip netns exec "$1" socat -u OPEN:/dev/null "TCP:$3:$4,bind=$2,connect-timeout=1"; }
     # The last ports that were opened answer within each room: then all of them do.
     soon() { local i; for i in $(seq 100); do "$@" 2>/dev/null && return 0; sleep 0.1; done; echo "not after $i tries"; return 1; }
-    holds "the listeners are there" soon reach cf-dev 127.0.0.1 127.0.0.1 8080
-    holds "and those in the other room" soon reach cf-room 10.1.2.3 10.1.2.3 80
+    holds "the listeners are there" soon reach "$device_ns" 127.0.0.1 127.0.0.1 8080
+    holds "and those in the other room" soon reach "$room_ns" 10.1.2.3 10.1.2.3 80
     closed() { ! reach "$@"; }
-    holds "a listed sender reaches the receiver" reach cf-room 10.1.2.3 10.1.2.1 11113
-    holds "another address does not" closed cf-room 10.1.2.9 10.1.2.1 11113
-    holds "a listed sender reaches no other port" closed cf-room 10.1.2.3 10.1.2.1 8080
-    holds "nobody reaches ssh from elsewhere" closed cf-room 10.1.2.3 10.1.2.1 22
-    holds "the device reaches the update port" reach cf-dev 10.1.2.1 10.1.2.3 443
-    holds "the device reaches no broker at another address" closed cf-dev 10.1.2.1 10.1.2.3 8884
-    holds "and nothing else" closed cf-dev 10.1.2.1 10.1.2.3 80
-    holds "itself it reaches" reach cf-dev 127.0.0.1 127.0.0.1 8080
-    ip netns del cf-dev
-    ip netns del cf-room
+    holds "a listed sender reaches the receiver" reach "$room_ns" 10.1.2.3 10.1.2.1 11113
+    holds "another address does not" closed "$room_ns" 10.1.2.9 10.1.2.1 11113
+    holds "a listed sender reaches no other port" closed "$room_ns" 10.1.2.3 10.1.2.1 8080
+    holds "nobody reaches ssh from elsewhere" closed "$room_ns" 10.1.2.3 10.1.2.1 22
+    holds "the device reaches the update port" reach "$device_ns" 10.1.2.1 10.1.2.3 443
+    holds "the device reaches no broker at another address" closed "$device_ns" 10.1.2.1 10.1.2.3 8884
+    holds "and nothing else" closed "$device_ns" 10.1.2.1 10.1.2.3 80
+    holds "itself it reaches" reach "$device_ns" 127.0.0.1 127.0.0.1 8080
+    ip netns del "$device_ns"
+    ip netns del "$room_ns"
 else
     skip "rules at work: no network namespaces here"
-    ip netns del cf-dev 2>/dev/null
+    ip netns del "$device_ns" 2>/dev/null
 fi
 
 # A package, as dpkg sees it.

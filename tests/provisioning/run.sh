@@ -38,7 +38,8 @@ trap 'exit 1' HUP INT TERM
 parts=(booted kill replace-board verify est secrets load enrol render broker ca install rotate decommission revoke user lint)
 # Parts that the second shell runs too: all that a shell can get wrong is in them.
 second=(ca rotate render)
-[ -z "$all" ] || second=("${parts[@]}")
+# All but the system that boots, which has a shell of its own.
+[ -z "$all" ] || second=("${parts[@]:1}")
 
 # SHELL PART: in a process of its own, with a folder and an authority of its own.
 run_part() (
