@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every check and test of the workspace, and first installs what they need beside Rust:
 # real peers from Debian's packages (as root; otherwise it says what is missing), ONNX Runtime
-# from PyPI into .cache/venv and .cache/wheels, and a package for arm64 with a Debian root to install it into.
+# from PyPI into .cache/venv and .cache/wheels, a Debian root that boots, for the provisioning scripts, and
+# a package for arm64 with a Debian root to install it into.
 #
 #   tests/run.sh            everything
 #   tests/run.sh NAME...    the same, but only tests whose names hold NAME
@@ -30,7 +31,8 @@ install_peers() {
     # What is asked for, and the package that brings it.
     for need in cc:gcc cc:libc6-dev c++:g++ cmake:cmake git:git venv:python3-venv storescu:dcmtk Orthanc:orthanc mosquitto:mosquitto \
         mosquitto_sub:mosquitto-clients strace:strace openssl:openssl shellcheck:shellcheck \
-        mkfs.ext4:e2fsprogs debootstrap:debootstrap qemu-aarch64-static:qemu-user-static; do
+        mkfs.ext4:e2fsprogs debootstrap:debootstrap qemu-aarch64-static:qemu-user-static \
+        socat:socat curl:curl jq:jq busybox:busybox nft:nftables ip:iproute2 systemctl:systemd systemd-nspawn:systemd-container; do
         have "${need%%:*}" || packages+=("${need##*:}")
     done
     [ "${#packages[@]}" -gt 0 ] || return 0
@@ -151,16 +153,51 @@ prepare_arm() {
 
 check_scripts() {
     local scripts=()
-    mapfile -t scripts < <(git -c safe.directory='*' ls-files '*.sh' .ci/run 'provisioning/debian/*')
+    mapfile -t scripts < <(git -c safe.directory='*' ls-files '*.sh' .ci/run 'provisioning/debian/*' 'provisioning/scripts/*' provisioning/switch/switch)
     step "shellcheck: ${#scripts[@]} scripts"
-    shellcheck "${scripts[@]}"
+    shellcheck -x -P SCRIPTDIR "${scripts[@]}"
     step "python: every script compiles"
     git -c safe.directory='*' ls-files -z '*.py' | xargs -0 -r python3 -m py_compile
+}
+
+# A Debian that systemd-nspawn boots, made once, for what needs systemd.
+make_boot_root() {
+    local root="$1" mirror="${CLEARFILM_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+    [ ! -d "$root" ] || return 0
+    step "making a root of bookworm that boots"
+    mkdir -p "$(dirname "$root")"
+    rm -rf "$root.partial"
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,openssl,curl,nftables,mosquitto,mosquitto-clients,dcmtk,passwd,iproute2,socat \
+        bookworm "$root.partial" "$mirror" >"$root.log" 2>&1 || return 1
+    mv "$root.partial" "$root"
+}
+
+prepare_boot() {
+    local root="$PWD/.cache/boot/root-bookworm"
+    if [ "$(id -u)" -ne 0 ] || ! make_boot_root "$root"; then
+        root=''
+    fi
+    export CLEARFILM_TEST_BOOT_ROOT="$root"
+}
+
+# With the programs as the gate's tests have them.
+check_provisioning() {
+    local made="${CARGO_TARGET_DIR:-$PWD/target}/debug"
+    step "provisioning scripts"
+    cargo build --quiet --locked --workspace --bins
+    CLEARFILM="$made/clearfilm" CLEARFILM_FLEET="$made/clearfilm-fleet" BOOT_ROOT="$CLEARFILM_TEST_BOOT_ROOT" \
+        tests/provisioning/run.sh
 }
 
 install_peers
 install_python
 check_scripts
+case "$*" in
+"" | *provisioning* | *booted*) prepare_boot ;;
+esac
+case "$*" in
+"" | *provisioning*) check_provisioning ;;
+esac
 # Minutes, which a selection of other tests does without.
 case "$*" in
 "" | *arm*) prepare_arm ;;

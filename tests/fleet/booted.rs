@@ -68,7 +68,7 @@ impl Booted {
         let phantom = Phantom { seed: 1, projection: Projection::Pa, variant: Variant::ALL[0] };
         fs::write(io.join("phantom.dcm"), phantom.to_dicom(&small).expect("drawn"))
             .expect("written");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fleet/deb.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/deb.sh");
         let daemon = binary().with_file_name("clearfilm");
         let deb = io.join("clearfilm.deb");
         let made = Command::new(script).arg(daemon).arg(binary()).arg(deb).status();

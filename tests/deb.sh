@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A package as `cargo xtask package` makes it, from programs that are built for tests:
 #
-#   tests/fleet/deb.sh CLEARFILM CLEARFILM_FLEET FILE.deb
+#   tests/deb.sh CLEARFILM CLEARFILM_FLEET FILE.deb
 set -euo pipefail
 clearfilm="$1" fleet="$2" deb="$3"
-workspace="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+workspace="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 p="$(mktemp -d)"
 trap 'rm -rf "$p"' EXIT
 
@@ -13,7 +13,7 @@ strip -o "$p/usr/lib/clearfilm/factory/app/clearfilm" "$clearfilm"
 strip -o "$p/usr/lib/clearfilm/factory/app/clearfilm-fleet" "$fleet"
 cp -r "$workspace/models/bundles/demo" "$p/usr/lib/clearfilm/factory/bundle"
 cp "$workspace/provisioning/switch/switch" "$p/usr/lib/clearfilm/switch"
-[ ! -d "$workspace/provisioning/scripts" ] || cp -r "$workspace/provisioning/scripts" "$p/usr/lib/clearfilm/provision"
+cp -r "$workspace/provisioning/scripts" "$p/usr/lib/clearfilm/provision"
 ln -s /var/lib/clearfilm-slots/daemon/current/app/clearfilm "$p/usr/bin/clearfilm"
 ln -s /var/lib/clearfilm-slots/agent/current/app/clearfilm-fleet "$p/usr/bin/clearfilm-fleet"
 cp "$workspace/docs/config.toml" "$p/etc/clearfilm/config.toml"
