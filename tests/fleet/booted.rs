@@ -131,8 +131,10 @@ impl Booted {
     }
 
     fn log(&self) -> String {
-        let units = "-u clearfilm -u clearfilm-agent -u 'clearfilm-switch@*'";
-        self.sh(&format!("journalctl --no-pager -o short-precise {units} | tail -n 120")).1
+        let units = "-u clearfilm-agent -u 'clearfilm-switch@*' -u clearfilm";
+        // Of each image there are two lines.
+        let images = "grep -vE 'object received|INFO read '";
+        self.sh(&format!("journalctl --no-pager {units} | {images} | tail -n 60")).1
     }
 
     #[track_caller]
@@ -182,7 +184,7 @@ fn programs(office: &Office, number: u32, conduct: &str) {
         assert!(done.expect("every linker comes with strip").success());
     }
     let words = format!(
-        "real=${{0%/*}}/clearfilm.real\nif [ \"$1\" = run ]; then {conduct}\nfi\nexec \"$real\" \"$@\""
+        "real=$(readlink -f \"$0\").real\nif [ \"$1\" = run ]; then {conduct}\nfi\nexec \"$real\" \"$@\""
     );
     write_program(&app.join("clearfilm"), &words);
 }
@@ -222,6 +224,11 @@ fn bad_releases_are_left_and_a_good_one_stays_while_images_arrive() {
         PATIENCE,
         "clearfilm status --config /etc/clearfilm/config.toml | grep -q '^engine *ok'",
     );
+    // Tenths: 15 is 1.5.
+    for unit in ["clearfilm.service", "clearfilm-agent.service", "clearfilm-switch@.service"] {
+        let security = "systemd-analyze security --no-pager --offline=yes --threshold=15";
+        device.done(&format!("{security} /lib/systemd/system/{unit}"));
+    }
     device.done("systemd-run --unit=modality sh /io/modality");
     // What the first release has is no program: it is told to nobody before the second is.
     for (number, (name, conduct)) in (2..).zip(CONDUCTS) {
@@ -268,6 +275,7 @@ fn check_good(office: &Office, device: &Booted) {
     }
     programs(office, 6, ":");
     office.draft(6, "");
+    let before = device.count("sent", "");
     office.publish();
     let slots = "/var/lib/clearfilm-slots";
     for slot in ["daemon", "agent"] {
@@ -282,7 +290,9 @@ fn check_good(office: &Office, device: &Booted) {
     device.until("the modality's end", PATIENCE, "! systemctl is-active modality");
     let sent = fs::read_to_string(device.io.join("sent")).expect("images were sent");
     let times: Vec<f64> = sent.lines().map(|line| line.parse().expect("a time")).collect();
-    let pause = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    // A bad one may hang for as long as it is given.
+    let pause =
+        times[before.max(1) - 1..].windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     eprintln!("{} images, longest pause {pause:.1} s", times.len());
     assert!(pause < PAUSE.as_secs_f64(), "expected a pause under {PAUSE:?}, found {pause}");
     let waits = "clearfilm status --config /etc/clearfilm/config.toml | grep -q '^inbox *0'";

@@ -131,6 +131,10 @@ pub fn next(
 ) -> Step {
     let release = install.release;
     if let Some(reason) = daemon.rolled_back(&release) {
+        // Root was interrupted: what was rolled back may still be what runs.
+        if daemon.pending {
+            return Step::Ask(Slot::Daemon, Request::RollBack(release, "trial"));
+        }
         return Step::Failed(if let Phase::RollingBack { reason } = &install.phase {
             reason.clone()
         } else {
@@ -143,7 +147,7 @@ pub fn next(
         Phase::Staged | Phase::Ready if runs && daemon.trial.is_some() => Step::Go(Phase::Trial),
         Phase::Staged => Step::SelfTest,
         Phase::Ready => Step::Gate,
-        Phase::Switching if runs => Step::Go(Phase::Trial),
+        Phase::Switching if runs && !daemon.pending => Step::Go(Phase::Trial),
         Phase::Switching => Step::Ask(Slot::Daemon, Request::Switch(release, starts)),
         // Root went to another release, and did not say that this one failed.
         Phase::Trial | Phase::Committing if !runs => {

@@ -186,7 +186,7 @@ impl<'a> Runner<'a> {
             let Some(install) = state.install.clone() else {
                 self.trial = None;
                 self.prune(&state)?;
-                return Ok(LATER);
+                return Ok(LATER.min(self.config.update.poll));
             };
             let (daemon, own_slot) =
                 (self.slots.facts(Slot::Daemon)?, self.slots.facts(Slot::Agent)?);

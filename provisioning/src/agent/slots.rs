@@ -49,6 +49,8 @@ pub struct Facts {
     pub current: Option<Sha256>,
     /// The current release, while it is on trial.
     pub trial: Option<Sha256>,
+    /// The service was not started since root changed what it starts.
+    pub pending: bool,
     /// How the last trial ended.
     pub outcome: Option<Outcome>,
 }
@@ -147,7 +149,8 @@ impl Slots {
             _ => None,
         };
         let trial = trial.filter(|trial| current.as_ref() == Some(trial));
-        Ok(Facts { current, trial, outcome })
+        let pending = folder.join("pending").exists();
+        Ok(Facts { current, trial, pending, outcome })
     }
 
     /// The release that the service started before; none: the factory's.

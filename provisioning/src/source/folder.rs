@@ -5,7 +5,7 @@ use std::io::{Read, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::SourceError;
@@ -39,13 +39,10 @@ impl Folder {
         offset: u64,
     ) -> Result<Box<dyn Read + Send>, SourceError> {
         let name = self.path.join(file).display().to_string();
-        // A pipe would be waited for without NONBLOCK, and a device read without an end.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let open = match openat2(&self.folder, file, flags, Mode::empty(), resolve) {
+        let open = match self.beneath(file) {
             Ok(open) => File::from(open),
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(SourceError::NotFound(name)),
-            Err(Errno::LOOP | Errno::XDEV) => return Err(SourceError::NoFile(name)),
+            Err(Errno::LOOP) => return Err(SourceError::NoFile(name)),
             Err(error) => {
                 return Err(SourceError::Failed { file: name, text: error.to_string() });
             }
@@ -60,5 +57,36 @@ impl Folder {
         let mut open = open;
         open.seek(SeekFrom::Start(offset)).map_err(failed)?;
         Ok(Box::new(open))
+    }
+
+    /// Opens a file below the folder; a link on the way, or a name that leads elsewhere, is
+    /// [`Errno::LOOP`].
+    ///
+    /// Name by name: `openat2` would do it at once, and containers and older kernels do not have it.
+    fn beneath(&self, file: &str) -> rustix::io::Result<OwnedFd> {
+        let (folders, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let mut folder = self.folder.try_clone().map_err(|_| Errno::MFILE)?;
+        for name in folders.split('/').filter(|name| !name.is_empty()) {
+            folder = plain(&folder, name, OFlags::DIRECTORY)?;
+        }
+        // A pipe would be waited for without NONBLOCK, and a device read without an end.
+        plain(&folder, name, OFlags::NONBLOCK)
+    }
+}
+
+/// Opens what has this name in a folder, and nothing that a link of this name leads to.
+fn plain(folder: &OwnedFd, name: &str, more: OFlags) -> rustix::io::Result<OwnedFd> {
+    if matches!(name, "" | "." | "..") {
+        return Err(Errno::LOOP);
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | more;
+    match openat(folder, name, flags, Mode::empty()) {
+        // What a link to a folder gives, and a file where a folder is looked for.
+        Err(Errno::NOTDIR) => {
+            let known = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let link = FileType::from_raw_mode(known.st_mode) == FileType::Symlink;
+            Err(if link { Errno::LOOP } else { Errno::NOTDIR })
+        }
+        opened => opened,
     }
 }
