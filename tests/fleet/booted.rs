@@ -216,7 +216,7 @@ fn bad_releases_are_left_and_a_good_one_stays_while_images_arrive() {
     device.done("systemctl start mosquitto");
     device.done(
         "systemd-run --unit=listen sh -c \
-         'exec mosquitto_sub -q 1 -i listen -c -t \"clearfilm/v1/#\" -F \"%t %p\" >/io/heard'",
+         'exec mosquitto_sub -h 127.0.0.1 -q 1 -i listen -c -t \"clearfilm/v1/#\" -F \"%t %p\" >/io/heard'",
     );
     device.done("systemctl enable --now clearfilm");
     device.until(
