@@ -45,8 +45,6 @@ pub struct Runner<'a> {
     own: Option<Sha256>,
     begun: Instant,
     polled: Option<Instant>,
-    /// How often the daemon had been told to have the repository asked.
-    checks: u64,
     trial: Option<Trial>,
     asked: Option<(Slot, Request, Instant)>,
     progress: Progress,
@@ -65,7 +63,6 @@ impl<'a> Runner<'a> {
             own: own_release(&update.folder),
             begun: clock.monotonic(),
             polled: None,
-            checks: 0,
             trial: None,
             asked: None,
             progress: Progress::default(),
@@ -116,14 +113,7 @@ impl<'a> Runner<'a> {
         self.go_on(&agent)
     }
 
-    fn is_due(&mut self) -> bool {
-        let checks = page(self.config).ok().and_then(|page| Unit::ask(page).ok());
-        if let Some(unit) = checks
-            && unit.update_checks > self.checks
-        {
-            self.checks = unit.update_checks;
-            return true;
-        }
+    fn is_due(&self) -> bool {
         let poll = self.config.update.poll + self.jitter();
         self.polled.is_none_or(|polled| self.clock.monotonic() - polled > poll)
     }

@@ -29,8 +29,6 @@ pub(super) struct Unit {
     pub store: Option<u32>,
     /// How long no image has come, where one came since it was started.
     pub idle: Option<Duration>,
-    /// How often it was told to have the repository asked.
-    pub update_checks: u64,
     /// How the last image of a trial went, counted since the start: read, and not.
     pub trials: (u64, u64),
 }
@@ -80,8 +78,6 @@ struct Status {
     #[serde(default)]
     idle_s: Option<u64>,
     #[serde(default)]
-    update_checks: u64,
-    #[serde(default)]
     trials: Trials,
 }
 
@@ -119,7 +115,6 @@ impl Unit {
             trying: with("probing"),
             store: status.store_version,
             idle: status.idle_s.map(Duration::from_secs),
-            update_checks: status.update_checks,
             trials: (status.trials.read, status.trials.failed),
         })
     }
