@@ -63,6 +63,9 @@ pub enum AgentError {
     /// Nothing that could be meant.
     #[error("nothing: expected a release on its way or one that an update brought, found none")]
     Nothing,
+    /// A release is being started.
+    #[error("underway: release {0}: expected none that is being started: try again later")]
+    Underway(Name),
     /// Another process changes what is kept.
     #[error("busy: {}: expected nobody else at work, found another process: try again later", .0.display())]
     Busy(PathBuf),
@@ -215,7 +218,11 @@ impl<'a> Agent<'a> {
         let slots = Slots::at(&self.config.update.slots, &self.config.update.folder);
         let mut state = self.state.read()?;
         let current = slots.facts(Slot::Daemon)?.current.ok_or(AgentError::Nothing)?;
-        state.install = None;
+        // One that root was asked to start would run with nobody to watch it.
+        let started = state.install.take().filter(|install| !install.phase.is_waiting());
+        if let Some(other) = started.filter(|install| install.release != current) {
+            return Err(AgentError::Underway(other.name));
+        }
         state.set_bad(current, "rolled back by a person".into(), true);
         self.state.write(&mut state)?;
         slots.ask(Slot::Daemon, &Request::RollBack(current, "person"))?;

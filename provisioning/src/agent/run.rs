@@ -282,7 +282,8 @@ impl<'a> Runner<'a> {
     /// May a release be started now? Gives the engine that reads now, or why not yet.
     fn gate(&self, install: &Install, state: &State) -> Result<Option<String>, String> {
         let update = &self.config.update;
-        let unit = page(self.config).and_then(Unit::ask);
+        // Without the page nobody could see how its trial goes.
+        let unit = Unit::ask(page(self.config)?);
         let (from, to) = update.window().ok_or("update.window: expected hh:mm-hh:mm")?;
         let now = jiff::Timestamp::try_from(std::time::SystemTime::from(self.clock.now()))
             .map_err(|error| error.to_string())?
