@@ -72,12 +72,6 @@ fn calls(office: &Office, ends: impl Fn(&Machine) -> bool) -> u32 {
     u32::try_from(trace.lines().count()).expect("some hundred")
 }
 
-/// On a busy machine more of them come too late.
-#[track_caller]
-fn check_enough(killed: u32, count: u32) {
-    assert!(killed >= count * 8 / 10, "expected {count} interruptions, found {killed}");
-}
-
 /// Every so many of a device's calls, and moments of root's script and of the agent, of which some
 /// come too late: so there are more than are asked for.
 fn ways(calls: u32, count: u32) -> Vec<Kill> {
@@ -96,9 +90,13 @@ fn an_update_that_is_interrupted_anywhere_ends_whole_and_new() {
     let ends = |machine: &Machine| machine.runs(Some(release));
     let calls = calls(&office, ends);
     let count = kills() * 6 / 10;
-    let killed = interrupt_all(&office, ways(calls, count), ends);
+    let mut killed = interrupt_all(&office, ways(calls, count), ends);
+    // On a busy machine more moments come too late: then there are some more, of which each counts.
+    for n in (killed..count).map(|n| 1 + n % calls) {
+        killed += interrupt_all(&office, vec![Kill::Call(n)], ends);
+    }
     eprintln!("updates: {killed} interruptions over {calls} calls");
-    check_enough(killed, count);
+    assert!(killed >= count, "expected {count} interruptions, found {killed}");
 }
 
 /// A release that fails in its trial: the old one runs, and the new one is not tried again.
@@ -112,9 +110,13 @@ fn check_left(conduct: &str, count: u32) {
         bad && machine.runs(None) && machine.current(Slot::Daemon).is_none()
     };
     let calls = calls(&office, ends);
-    let killed = interrupt_all(&office, ways(calls, count), ends);
+    let mut killed = interrupt_all(&office, ways(calls, count), ends);
+    // On a busy machine more moments come too late: then there are some more, of which each counts.
+    for n in (killed..count).map(|n| 1 + n % calls) {
+        killed += interrupt_all(&office, vec![Kill::Call(n)], ends);
+    }
     eprintln!("{conduct}: {killed} interruptions over {calls} calls");
-    check_enough(killed, count);
+    assert!(killed >= count, "expected {count} interruptions, found {killed}");
 }
 
 #[test]
