@@ -183,9 +183,10 @@ impl<'a> Agent<'a> {
         }
         let update = &self.config.update;
         let limits = Limits { rate: update.rate.as_u64(), free_min: update.free_min.as_u64() };
-        // What the service starts: a release, or the factory's folder.
+        // What the service starts, where that is the factory's: a release's own document says what it
+        // holds.
         let slots = Slots::at(&update.slots, &update.folder);
-        let factory = slots.current(Slot::Daemon).ok();
+        let factory = slots.current(Slot::Daemon).ok().filter(|f| !f.starts_with(&update.folder));
         let releases = Releases::at(&update.folder, factory, limits, self.clock)?;
         let architecture = std::env::consts::ARCH;
         Ok(Some(releases.stage(&told.verified, signed, architecture)?))

@@ -25,6 +25,15 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Goes on with what was written last: an agent that is started anew has not forgotten when the
+    /// repository was believed.
+    pub(super) fn resumed(folder: &Path) -> Self {
+        let before = Report::read(folder);
+        let (checked, believed) =
+            before.map_or((None, None), |report| (report.checked, report.believed));
+        Self { checked, believed, ..Self::default() }
+    }
+
     /// Writes the file where it says something new.
     ///
     /// # Errors

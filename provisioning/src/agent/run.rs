@@ -65,7 +65,7 @@ impl<'a> Runner<'a> {
             polled: None,
             trial: None,
             asked: None,
-            progress: Progress::default(),
+            progress: Progress::resumed(&update.folder),
         }
     }
 
